@@ -1,0 +1,90 @@
+"""Tag numbers and message types of FIX 4.4 that this project names in code. Values follow the FIX 4.4 field dictionary."""
+
+from typing import Final
+
+BEGIN_STRING: Final = "FIX.4.4"
+
+# Message types (35).
+HEARTBEAT: Final = "0"
+TEST_REQUEST: Final = "1"
+RESEND_REQUEST: Final = "2"
+REJECT: Final = "3"
+SEQUENCE_RESET: Final = "4"
+LOGOUT: Final = "5"
+EXECUTION_REPORT: Final = "8"
+ORDER_CANCEL_REJECT: Final = "9"
+LOGON: Final = "A"
+NEW_ORDER_SINGLE: Final = "D"
+ORDER_CANCEL_REQUEST: Final = "F"
+ORDER_CANCEL_REPLACE_REQUEST: Final = "G"
+ORDER_STATUS_REQUEST: Final = "H"
+ORDER_MASS_STATUS_REQUEST: Final = "AF"
+BUSINESS_MESSAGE_REJECT: Final = "j"
+
+ADMIN_TYPES: Final = frozenset({HEARTBEAT, TEST_REQUEST, RESEND_REQUEST, REJECT, SEQUENCE_RESET, LOGOUT, LOGON})
+
+# Standard header.
+MSG_SEQ_NUM: Final = 34
+MSG_TYPE: Final = 35
+POSS_DUP_FLAG: Final = 43
+SENDER_COMP_ID: Final = 49
+SENDER_SUB_ID: Final = 50
+SENDING_TIME: Final = 52
+TARGET_COMP_ID: Final = 56
+TARGET_SUB_ID: Final = 57
+POSS_RESEND: Final = 97
+ORIG_SENDING_TIME: Final = 122
+
+# Session level.
+BEGIN_SEQ_NO: Final = 7
+END_SEQ_NO: Final = 16
+NEW_SEQ_NO: Final = 36
+REF_SEQ_NUM: Final = 45
+ENCRYPT_METHOD: Final = 98
+HEART_BT_INT: Final = 108
+TEST_REQ_ID: Final = 112
+GAP_FILL_FLAG: Final = 123
+RESET_SEQ_NUM_FLAG: Final = 141
+REF_TAG_ID: Final = 371
+REF_MSG_TYPE: Final = 372
+SESSION_REJECT_REASON: Final = 373
+BUSINESS_REJECT_REF_ID: Final = 379
+BUSINESS_REJECT_REASON: Final = 380
+USERNAME: Final = 553
+PASSWORD: Final = 554
+
+# Orders and execution reports.
+ACCOUNT: Final = 1
+AVG_PX: Final = 6
+CL_ORD_ID: Final = 11
+CUM_QTY: Final = 14
+EXEC_ID: Final = 17
+EXEC_REF_ID: Final = 19
+HANDL_INST: Final = 21
+LAST_PX: Final = 31
+LAST_QTY: Final = 32
+ORDER_ID: Final = 37
+ORDER_QTY: Final = 38
+ORD_STATUS: Final = 39
+ORD_TYPE: Final = 40
+ORIG_CL_ORD_ID: Final = 41
+PRICE: Final = 44
+SIDE: Final = 54
+SYMBOL: Final = 55
+TEXT: Final = 58
+TIME_IN_FORCE: Final = 59
+TRANSACT_TIME: Final = 60
+TRADE_DATE: Final = 75
+CXL_REJ_REASON: Final = 102
+ORD_REJ_REASON: Final = 103
+EXEC_TYPE: Final = 150
+LEAVES_QTY: Final = 151
+EXEC_RESTATEMENT_REASON: Final = 378
+CXL_REJ_RESPONSE_TO: Final = 434
+MASS_STATUS_REQ_ID: Final = 584
+MASS_STATUS_REQ_TYPE: Final = 585
+WORKING_INDICATOR: Final = 636
+ORD_STATUS_REQ_ID: Final = 790
+LAST_LIQUIDITY_IND: Final = 851
+TOT_NUM_REPORTS: Final = 911
+LAST_RPT_REQUESTED: Final = 912
