@@ -1,0 +1,86 @@
+# `make help` lists what there is. The first target that needs Python makes .venv from requirements.lock.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+# Keyed on what is installed: a changed lock or console script installs again, an interrupted install never counts.
+READY := .venv/.ready-$(shell cat requirements.lock pyproject.toml | cksum | tr -s ' ' '-')
+SYSTEM_PACKAGES := nghttp2-client chromium fonts-dejavu-core
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs demo test test-fast check gen baseline bench lock system setup \
+	check-style check-types check-imports check-tidy check-contracts check-gen
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+## Run
+
+up: $(READY) ## Start the mesh on this machine: PostgreSQL, Redis, exchange, two replicas of each service
+	@$(PY) -m mesh.local up
+
+down: $(READY) ## Stop the mesh cleanly
+	@$(PY) -m mesh.local down
+
+status: $(READY) ## Show every part: state, address, restarts
+	@$(PY) -m mesh.local status
+
+logs: $(READY) ## Follow the logs; S=svc_oms for one service
+	@$(PY) -m mesh.local logs $(S)
+
+demo: $(READY) ## Trade a little on the running mesh and show it
+	@.venv/bin/trademesh demo
+
+## Develop
+
+test: $(READY) ## Run every test
+	@$(PY) -m pytest -q
+
+test-fast: $(READY) ## Run the tests that take less than three minutes
+	@$(PY) -m pytest -q $(wildcard tests/unit tests/property tests/contract tests/wire)
+
+check: check-style check-types check-imports check-tidy check-gen check-contracts ## Run every static check
+
+check-style: $(READY)
+	@.venv/bin/ruff check --quiet && .venv/bin/ruff format --check --quiet && echo "style: ok"
+
+check-types: $(READY)
+	@$(PY) -m mypy --no-error-summary $(wildcard kernel svc_* sandbox mesh cli tools tests) && echo "types: ok"
+
+check-imports: $(READY)
+	@.venv/bin/lint-imports --no-cache > .venv/imports.txt || { cat .venv/imports.txt; exit 1; }
+	@echo "imports: ok"
+
+check-tidy: $(READY)
+	@$(PY) -m tools.tidy && echo "tidy: ok"
+
+check-gen: $(READY)
+	@$(PY) -m tools.gen --check && echo "gen: ok"
+
+check-contracts: $(READY)
+	@$(PY) -m tools.contracts check && echo "contracts: ok"
+
+gen: $(READY) ## Write gen/ from proto/
+	@$(PY) -m tools.gen
+
+baseline: $(READY) ## Accept proto/ as what later changes must stay compatible with
+	@$(PY) -m tools.contracts baseline $(ARGS)
+
+bench: $(READY) ## Measure throughput and latency beside the bare gRPC echo
+	@$(PY) -m tests.bench
+
+lock: $(READY) ## Resolve requirements.lock again; ARGS=--upgrade for newer versions
+	@$(PY) -m tools.lock $(ARGS)
+
+system: ## Install the Debian packages that only bench and browser runs need
+	sudo -n true 2>/dev/null && SUDO=sudo || SUDO=; $$SUDO apt-get update -qq && $$SUDO apt-get install -y --no-install-recommends $(SYSTEM_PACKAGES)
+
+setup: $(READY) ## Make .venv now
+
+$(READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Trademesh needs Python 3.11 or newer; found: $$($(PYTHON) --version 2>&1). Set PYTHON=/path/to/python3." >&2; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3 -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing the locked packages into .venv ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f .venv/.ready-* && touch $@
