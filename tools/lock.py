@@ -19,7 +19,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = sys.argv[1:] if arguments is None else arguments
     quiet = ["--quiet", "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
     groups = [part for group in GROUPS for part in ("--group", group)]
-    command = [str(Path(sys.executable).parent / "uv"), "pip", "compile", "pyproject.toml", *groups, "--universal", "--python-version", "3.11"]
+    command = [
+        str(Path(sys.executable).parent / "uv"),
+        "pip",
+        "compile",
+        "pyproject.toml",
+        *groups,
+        "--universal",
+        "--python-version",
+        "3.11",
+    ]
     done = subprocess.run([*command, "--generate-hashes", *quiet, *options, "-o", str(LOCK)], cwd=ROOT, check=False)
     if done.returncode == 0:
         LOCK.write_text(HEADER + LOCK.read_text(encoding="utf-8"), encoding="utf-8")
