@@ -1,0 +1,1 @@
+"""What the outside world would be: real protocols, simulated institutions."""
