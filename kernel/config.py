@@ -8,7 +8,8 @@
 
     config = load(OmsConfig)
 
-A field without a default is required. Types: `str`, `int`, `bool`, `Decimal`, `Seconds`, `Path`, `Secret`, `Dsn`, `tuple[T, ...]` of these, and `T | None`.
+A field without a default is required.
+Types: `str`, `int`, `bool`, `Decimal`, `Seconds`, `Path`, `Secret`, `Dsn`, `tuple[T, ...]` of these, and `T | None`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ T = TypeVar("T")
 
 
 class ConfigError(Exception):
-    """The configuration is wrong; the process must not start. `problems` has one sentence per wrong, missing or unknown key, secrets left out."""
+    """The configuration is wrong; the process must not start.
+
+    `problems` has one sentence per wrong, missing or unknown key, secrets left out.
+    """
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("configuration refused:\n" + "\n".join(f"  {problem}" for problem in problems))
