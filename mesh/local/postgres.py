@@ -139,7 +139,8 @@ class EmbeddedPostgres:
         host = quote(str(self._sockets), safe="")
         return Dsn(f"postgresql://{role}:{quote(password, safe='')}@/{database}?host={host}&port={self.port or SOCKET_PORT}")
 
-    def _provisioner(self) -> Provisioner:
+    def provisioner(self) -> Provisioner:
+        """Return what makes roles, schemas and databases here, while the server runs."""
         assert self._programs is not None, "start first"
         return Provisioner(self.superuser_dsn(), psql=self._programs / "psql", secrets=self.state / "secrets")
 
