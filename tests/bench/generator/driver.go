@@ -1,0 +1,339 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+const (
+	window        = 1 << 30
+	windowRefresh = 1 << 24
+	frameSizeMax  = 16384
+	prefixSize    = 5
+)
+
+var paths = map[string]string{
+	"echo-unary":   "/trademesh.bench.Echo/Unary",
+	"echo-stream":  "/trademesh.bench.Echo/Stream",
+	"order-unary":  "/trademesh.oms.v1.OrderService/CreateOrder",
+	"order-stream": "/trademesh.oms.v1.OrderService/EnterOrders",
+	"order-batch":  "/trademesh.oms.v1.OrderService/BatchCreateOrders",
+}
+
+// tally is what one connection counted after the warm-up.
+type tally struct {
+	calls, accepted, rejected, errors int
+	firstError                        string
+	latencies                         []int64
+}
+
+func (t *tally) fail(text string) {
+	t.errors++
+	if t.firstError == "" {
+		t.firstError = text
+	}
+}
+
+type call struct {
+	id      uint32
+	started time.Time
+	window  int64
+	input   []byte
+	output  []byte
+	status  string
+	message string
+	done    bool
+}
+
+// driver keeps a fixed number of calls, or of messages on one bidirectional stream, in flight on one connection. One goroutine reads, and
+// answers every result with the next request; what it wrote is flushed when nothing more waits to be read.
+type driver struct {
+	tally
+	s           *settings
+	target      string
+	share       int
+	measureFrom time.Time
+	stopAt      time.Time
+	streaming   bool
+
+	writer    *bufio.Writer
+	reader    *bufio.Reader
+	framer    *http2.Framer
+	block     bytes.Buffer
+	encoder   *hpack.Encoder
+	headers   []hpack.HeaderField
+	calls     map[uint32]*call
+	nextID    uint32
+	conn      int64
+	initial   int64
+	consumed  uint32
+	blocked   []*call
+	sent      map[uint64]time.Time
+	nextSent  uint64
+	stream    *call
+	unsettled int
+}
+
+func newDriver(s *settings, target string, index, share int, measureFrom, stopAt time.Time) (*driver, error) {
+	path, known := paths[s.mode]
+	if !known {
+		return nil, fmt.Errorf("no mode %q", s.mode)
+	}
+	socket, err := net.Dial("unix", target)
+	if err != nil {
+		return nil, err
+	}
+	d := &driver{
+		s: s, target: target, share: share, measureFrom: measureFrom, stopAt: stopAt,
+		streaming: s.mode == "echo-stream" || s.mode == "order-stream",
+		writer:    bufio.NewWriterSize(socket, 1<<18), reader: bufio.NewReaderSize(socket, 1<<18),
+		calls: map[uint32]*call{}, nextID: 1, conn: 65535, initial: 65535, sent: map[uint64]time.Time{},
+	}
+	d.framer = http2.NewFramer(d.writer, d.reader)
+	d.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	d.framer.SetReuseFrames()
+	d.encoder = hpack.NewEncoder(&d.block)
+	d.headers = []hpack.HeaderField{
+		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path},
+		{Name: ":authority", Value: "localhost"}, {Name: "te", Value: "trailers"}, {Name: "content-type", Value: "application/grpc"},
+	}
+	if !d.streaming {
+		d.headers = append(d.headers, hpack.HeaderField{Name: "grpc-timeout", Value: "20S"})
+	}
+	for name, value := range s.headers[target] {
+		d.headers = append(d.headers, hpack.HeaderField{Name: name, Value: value})
+	}
+	return d, nil
+}
+
+func (d *driver) run() error {
+	if _, err := d.writer.WriteString(http2.ClientPreface); err != nil {
+		return err
+	}
+	if err := d.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}); err != nil {
+		return err
+	}
+	if err := d.framer.WriteWindowUpdate(0, window); err != nil {
+		return err
+	}
+	if err := d.begin(); err != nil {
+		return err
+	}
+	for d.inFlight() > 0 {
+		if d.reader.Buffered() == 0 {
+			if err := d.writer.Flush(); err != nil {
+				return err
+			}
+		}
+		frame, err := d.framer.ReadFrame()
+		if err != nil {
+			return fmt.Errorf("reading from the service: %w", err)
+		}
+		if err := d.handle(frame); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *driver) begin() error {
+	if !d.streaming {
+		for range d.share {
+			if err := d.startUnary(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := d.open(false); err != nil {
+		return err
+	}
+	d.stream = d.calls[1]
+	for range d.share {
+		d.sendMessage()
+	}
+	return d.push(d.stream)
+}
+
+func (d *driver) inFlight() int {
+	if d.streaming {
+		return d.unsettled
+	}
+	return len(d.calls)
+}
+
+func (d *driver) open(end bool) error {
+	d.block.Reset()
+	for _, field := range d.headers {
+		if err := d.encoder.WriteField(field); err != nil {
+			return err
+		}
+	}
+	id := d.nextID
+	d.nextID += 2
+	d.calls[id] = &call{id: id, started: time.Now(), window: d.initial}
+	return d.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: d.block.Bytes(), EndHeaders: true, EndStream: end})
+}
+
+func (d *driver) startUnary() error {
+	id := d.nextID
+	if err := d.open(false); err != nil {
+		return err
+	}
+	c := d.calls[id]
+	c.done = true
+	var message []byte
+	if d.s.mode == "order-batch" {
+		for range d.s.batch {
+			message = appendMessage(message, 1, d.s.orders.appendOrder(nil))
+		}
+	} else {
+		message = d.s.orders.appendOrder(nil)
+	}
+	c.input = appendPrefixed(c.input, message)
+	return d.push(c)
+}
+
+func (d *driver) sendMessage() {
+	d.nextSent++
+	message := binary.AppendUvarint([]byte{1 << 3}, d.nextSent)
+	message = appendMessage(message, 2, d.s.orders.appendOrder(nil))
+	d.sent[d.nextSent] = time.Now()
+	d.stream.input = appendPrefixed(d.stream.input, message)
+	d.unsettled++
+}
+
+func appendPrefixed(out, message []byte) []byte {
+	out = append(out, 0)
+	out = binary.BigEndian.AppendUint32(out, uint32(len(message)))
+	return append(out, message...)
+}
+
+// push writes as much of the call's input as both flow-control windows allow; the rest waits for WINDOW_UPDATE.
+func (d *driver) push(c *call) error {
+	for len(c.input) > 0 {
+		size := min(int64(len(c.input)), c.window, d.conn, frameSizeMax)
+		if size <= 0 {
+			d.blocked = append(d.blocked, c)
+			return nil
+		}
+		end := c.done && int(size) == len(c.input)
+		if err := d.framer.WriteData(c.id, end, c.input[:size]); err != nil {
+			return err
+		}
+		c.input = c.input[size:]
+		c.window -= size
+		d.conn -= size
+	}
+	return nil
+}
+
+func (d *driver) handle(frame http2.Frame) error {
+	switch f := frame.(type) {
+	case *http2.DataFrame:
+		return d.handleData(f)
+	case *http2.MetaHeadersFrame:
+		return d.handleHeaders(f)
+	case *http2.WindowUpdateFrame:
+		if f.StreamID == 0 {
+			d.conn += int64(f.Increment)
+		} else if c := d.calls[f.StreamID]; c != nil {
+			c.window += int64(f.Increment)
+		}
+		return d.unblock()
+	case *http2.SettingsFrame:
+		return d.handleSettings(f)
+	case *http2.PingFrame:
+		if f.IsAck() {
+			return nil
+		}
+		return d.framer.WritePing(true, f.Data)
+	case *http2.RSTStreamFrame:
+		if c := d.calls[f.StreamID]; c != nil {
+			c.status, c.message = "RST_STREAM", f.ErrCode.String()
+			return d.finish(c)
+		}
+	case *http2.GoAwayFrame:
+		return fmt.Errorf("the service sent GOAWAY (%s)", f.ErrCode)
+	}
+	return nil
+}
+
+func (d *driver) handleSettings(f *http2.SettingsFrame) error {
+	if f.IsAck() {
+		return nil
+	}
+	if value, present := f.Value(http2.SettingInitialWindowSize); present {
+		change := int64(value) - d.initial
+		d.initial = int64(value)
+		for _, c := range d.calls {
+			c.window += change
+		}
+	}
+	if err := d.framer.WriteSettingsAck(); err != nil {
+		return err
+	}
+	return d.unblock()
+}
+
+func (d *driver) unblock() error {
+	waiting := d.blocked
+	d.blocked = nil
+	for _, c := range waiting {
+		if err := d.push(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *driver) handleData(f *http2.DataFrame) error {
+	size := uint32(len(f.Data()))
+	d.consumed += size
+	if d.consumed > windowRefresh {
+		if err := d.framer.WriteWindowUpdate(0, d.consumed); err != nil {
+			return err
+		}
+		if d.streaming {
+			if err := d.framer.WriteWindowUpdate(d.stream.id, d.consumed); err != nil {
+				return err
+			}
+		}
+		d.consumed = 0
+	}
+	c := d.calls[f.StreamID]
+	if c == nil {
+		return nil
+	}
+	c.output = append(c.output, f.Data()...)
+	if d.streaming {
+		return d.readMessages(c)
+	}
+	return nil
+}
+
+func (d *driver) handleHeaders(f *http2.MetaHeadersFrame) error {
+	c := d.calls[f.StreamID]
+	if c == nil {
+		return nil
+	}
+	for _, field := range f.Fields {
+		switch field.Name {
+		case "grpc-status":
+			c.status = field.Value
+		case "grpc-message":
+			c.message = field.Value
+		}
+	}
+	if f.StreamEnded() {
+		return d.finish(c)
+	}
+	return nil
+}

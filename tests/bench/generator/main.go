@@ -1,0 +1,155 @@
+// Command generator drives a gRPC service over a UNIX socket and prints one JSON object with what it measured.
+//
+// It speaks HTTP/2 frames directly, so that it costs a few microseconds a call: the service under test is the bottleneck, not the generator.
+// The same code drives the bare echo and the orders. Every order is a new one: its client_order_id is never repeated.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"sort"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+type settings struct {
+	targets     []string
+	mode        string
+	concurrency int
+	batch       int
+	warmup      time.Duration
+	duration    time.Duration
+	headers     map[string]map[string]string
+	orders      *orderSource
+}
+
+type report struct {
+	Mode       string  `json:"mode"`
+	Calls      int     `json:"calls"`
+	Orders     int     `json:"orders"`
+	Accepted   int     `json:"accepted"`
+	Rejected   int     `json:"rejected"`
+	Errors     int     `json:"errors"`
+	FirstError string  `json:"first_error,omitempty"`
+	Seconds    float64 `json:"seconds"`
+	CallsRate  float64 `json:"calls_per_second"`
+	OrdersRate float64 `json:"orders_per_second"`
+	P50Micros  float64 `json:"p50_us"`
+	P99Micros  float64 `json:"p99_us"`
+	CPUSeconds float64 `json:"generator_cpu_seconds"`
+}
+
+func main() {
+	log.SetFlags(0)
+	settings, err := parseFlags()
+	if err != nil {
+		log.Fatalf("generator: %v", err)
+	}
+	result, err := run(settings)
+	if err != nil {
+		log.Fatalf("generator: %v", err)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(result); err != nil {
+		log.Fatalf("generator: %v", err)
+	}
+}
+
+func parseFlags() (*settings, error) {
+	targets := flag.String("targets", "", "comma-separated UNIX socket paths; connections are spread over them")
+	mode := flag.String("mode", "order-unary", "echo-unary, echo-stream, order-unary, order-stream or order-batch")
+	concurrency := flag.Int("concurrency", 64, "calls (or stream messages) in flight over all targets")
+	batch := flag.Int("batch", 100, "orders in one call of order-batch")
+	warmup := flag.Duration("warmup", time.Second, "not measured")
+	duration := flag.Duration("duration", 5*time.Second, "measured")
+	headers := flag.String("headers", "", "JSON file: {socket path: {header: value}}")
+	run := flag.String("run", "", "prefix of every client_order_id, unique to this run")
+	accounts := flag.String("accounts", "", "comma-separated accounts")
+	instruments := flag.String("instruments", "", "comma-separated instrument:price:tick")
+	flag.Parse()
+	if *targets == "" || *run == "" || *accounts == "" || *instruments == "" {
+		return nil, fmt.Errorf("-targets, -run, -accounts and -instruments are required")
+	}
+	parsed := &settings{
+		targets: strings.Split(*targets, ","), mode: *mode, concurrency: *concurrency, batch: *batch,
+		warmup: *warmup, duration: *duration, headers: map[string]map[string]string{},
+	}
+	if *headers != "" {
+		text, err := os.ReadFile(*headers)
+		if err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(text, &parsed.headers); err != nil {
+			return nil, fmt.Errorf("%s: %w", *headers, err)
+		}
+	}
+	source, err := newOrderSource(*run, strings.Split(*accounts, ","), strings.Split(*instruments, ","))
+	if err != nil {
+		return nil, err
+	}
+	parsed.orders = source
+	return parsed, nil
+}
+
+func run(s *settings) (*report, error) {
+	start := time.Now()
+	measureFrom, stopAt := start.Add(s.warmup), start.Add(s.warmup+s.duration)
+	results := make([]*tally, len(s.targets))
+	errors := make([]error, len(s.targets))
+	var group sync.WaitGroup
+	for index, target := range s.targets {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			share := s.concurrency / len(s.targets)
+			driver, err := newDriver(s, target, index, max(share, 1), measureFrom, stopAt)
+			if err == nil {
+				err = driver.run()
+			}
+			if err != nil {
+				errors[index] = fmt.Errorf("%s: %w", target, err)
+				return
+			}
+			results[index] = &driver.tally
+		}()
+	}
+	group.Wait()
+	for _, err := range errors {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return summarise(s, results), nil
+}
+
+func summarise(s *settings, results []*tally) *report {
+	total := &report{Mode: s.mode, Seconds: s.duration.Seconds()}
+	var latencies []int64
+	for _, t := range results {
+		total.Calls += t.calls
+		total.Accepted += t.accepted
+		total.Rejected += t.rejected
+		total.Errors += t.errors
+		if total.FirstError == "" {
+			total.FirstError = t.firstError
+		}
+		latencies = append(latencies, t.latencies...)
+	}
+	total.Orders = total.Accepted + total.Rejected
+	total.CallsRate = float64(total.Calls) / total.Seconds
+	total.OrdersRate = float64(total.Orders) / total.Seconds
+	if len(latencies) > 0 {
+		sort.Slice(latencies, func(i, j int) bool { return latencies[i] < latencies[j] })
+		total.P50Micros = float64(latencies[len(latencies)/2]) / 1e3
+		total.P99Micros = float64(latencies[len(latencies)*99/100]) / 1e3
+	}
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) == nil {
+		total.CPUSeconds = float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e9
+	}
+	return total
+}
