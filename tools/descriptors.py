@@ -31,7 +31,9 @@ def run_protoc(arguments: Sequence[str]) -> None:
     Raises:
         ProtocError: protoc ended with a non-zero code.
     """
-    done = subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", "--fatal_warnings", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise ProtocError(done.stderr.strip())
 

@@ -23,19 +23,18 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
-from trademesh.oms.v1 import order_pb2 as trademesh_dot_oms_dot_v1_dot_order__pb2
 from trademesh.type.v1 import order_terms_pb2 as trademesh_dot_type_dot_v1_dot_order__terms__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trademesh/oms/v1/execution.proto\x12\x10trademesh.oms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctrademesh/oms/v1/order.proto\x1a#trademesh/type/v1/order_terms.proto\"\xe3\x03\n\tExecution\x12\x0f\n\x07\x65xec_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x03 \x01(\t\x12\x12\n\naccount_id\x18\x04 \x01(\t\x12\x15\n\rinstrument_id\x18\x05 \x01(\t\x12%\n\x04side\x18\x06 \x01(\x0e\x32\x17.trademesh.type.v1.Side\x12-\n\x04type\x18\x07 \x01(\x0e\x32\x1f.trademesh.oms.v1.ExecutionType\x12\x13\n\x0b\x65xec_ref_id\x18\x08 \x01(\t\x12\x15\n\rlast_quantity\x18\t \x01(\t\x12\x12\n\nlast_price\x18\n \x01(\t\x12\x17\n\x0f\x66illed_quantity\x18\x0b \x01(\t\x12\x17\n\x0fleaves_quantity\x18\x0c \x01(\t\x12\x1a\n\raverage_price\x18\r \x01(\tH\x00\x88\x01\x01\x12\r\n\x05venue\x18\x0e \x01(\t\x12\x12\n\ntrade_date\x18\x0f \x01(\t\x12\x31\n\rtransact_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rorder_version\x18\x11 \x01(\x03\x12\x0c\n\x04late\x18\x12 \x01(\x08\x42\x10\n\x0e_average_price*\x8c\x01\n\rExecutionType\x12\x1e\n\x1a\x45XECUTION_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XECUTION_TYPE_TRADE\x10\x01\x12\x1f\n\x1b\x45XECUTION_TYPE_TRADE_CANCEL\x10\x02\x12 \n\x1c\x45XECUTION_TYPE_TRADE_CORRECT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n trademesh/oms/v1/execution.proto\x12\x10trademesh.oms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#trademesh/type/v1/order_terms.proto\"\xe3\x03\n\tExecution\x12\x0f\n\x07\x65xec_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x03 \x01(\t\x12\x12\n\naccount_id\x18\x04 \x01(\t\x12\x15\n\rinstrument_id\x18\x05 \x01(\t\x12%\n\x04side\x18\x06 \x01(\x0e\x32\x17.trademesh.type.v1.Side\x12-\n\x04type\x18\x07 \x01(\x0e\x32\x1f.trademesh.oms.v1.ExecutionType\x12\x13\n\x0b\x65xec_ref_id\x18\x08 \x01(\t\x12\x15\n\rlast_quantity\x18\t \x01(\t\x12\x12\n\nlast_price\x18\n \x01(\t\x12\x17\n\x0f\x66illed_quantity\x18\x0b \x01(\t\x12\x17\n\x0fleaves_quantity\x18\x0c \x01(\t\x12\x1a\n\raverage_price\x18\r \x01(\tH\x00\x88\x01\x01\x12\r\n\x05venue\x18\x0e \x01(\t\x12\x12\n\ntrade_date\x18\x0f \x01(\t\x12\x31\n\rtransact_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rorder_version\x18\x11 \x01(\x03\x12\x0c\n\x04late\x18\x12 \x01(\x08\x42\x10\n\x0e_average_price*\x8c\x01\n\rExecutionType\x12\x1e\n\x1a\x45XECUTION_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XECUTION_TYPE_TRADE\x10\x01\x12\x1f\n\x1b\x45XECUTION_TYPE_TRADE_CANCEL\x10\x02\x12 \n\x1c\x45XECUTION_TYPE_TRADE_CORRECT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'trademesh.oms.v1.execution_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EXECUTIONTYPE']._serialized_start=641
-  _globals['_EXECUTIONTYPE']._serialized_end=781
-  _globals['_EXECUTION']._serialized_start=155
-  _globals['_EXECUTION']._serialized_end=638
+  _globals['_EXECUTIONTYPE']._serialized_start=611
+  _globals['_EXECUTIONTYPE']._serialized_end=751
+  _globals['_EXECUTION']._serialized_start=125
+  _globals['_EXECUTION']._serialized_end=608
 # @@protoc_insertion_point(module_scope)
