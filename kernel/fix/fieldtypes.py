@@ -1,20 +1,17 @@
-"""FIX 4.4 field data types: text of the wire to Python values and back (FIX 4.4 Volume 1, "FIX Data Types").
+"""FIX 4.4 field data types: text of the wire to Python values (FIX 4.4 Volume 1, "FIX Data Types").
 
 Prices and quantities are `decimal.Decimal`, times are aware UTC `datetime`s. FIX allows more spellings of a number than
-Trademesh does (leading zeros, trailing zeros, a bare point); reading accepts those and writing gives the one canonical
-spelling. Every reader raises `ValueError`, with a text that never repeats the input, when the text is not of its type.
+Trademesh does (leading zeros, trailing zeros, a bare point); reading accepts those, and writing gives the canonical one
+(`kernel.values.format_decimal`). Every reader raises `ValueError`, with a text that never repeats the input, when the text
+is not of its type.
 """
 
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Final
 
-WHOLE_DIGITS_MAX: Final = 20
-"""Bound on digits before the point, as for every decimal in Trademesh."""
-FRACTION_DIGITS_MAX: Final = 18
-"""Bound on digits after the point, as for every decimal in Trademesh."""
+from kernel.values import INTEGER_DIGITS_MAX, SCALE_MAX
 
 _FLOAT = re.compile(r"(-?)0*(\d*)(?:\.(\d*?)0*)?", re.ASCII)
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
@@ -34,21 +31,11 @@ def parse_decimal(text: str) -> Decimal:
     if match is None or not any(character.isdigit() for character in text):
         raise ValueError("not a FIX float")
     sign, whole, fraction = match.group(1), match.group(2), match.group(3) or ""
-    if len(whole) > WHOLE_DIGITS_MAX or len(fraction) > FRACTION_DIGITS_MAX:
+    if len(whole) > INTEGER_DIGITS_MAX or len(fraction) > SCALE_MAX:
         raise ValueError("more digits than 20 before and 18 after the point")
     if not whole and not fraction:
         return Decimal(0)
     return Decimal(f"{sign}{whole or '0'}.{fraction}" if fraction else f"{sign}{whole}")
-
-
-def format_decimal(value: Decimal) -> str:
-    """The canonical text: plain notation, no trailing zeros, no minus on zero. Raises ValueError for NaN and infinities."""
-    if not value.is_finite():
-        raise ValueError("not a finite number")
-    text = format(value, "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "0") else text
 
 
 def parse_integer(text: str) -> int:
