@@ -121,8 +121,6 @@ def _forget(state: VenueState, closed: Order | events.Rejected) -> None:
     if isinstance(closed, events.Rejected):
         state.by_client_order_id.pop((closed.owner, closed.client_order_id), None)
         return
-    if closed.is_open:  # reopened by a correction; it is retained again when it closes
-        return
     state.orders.pop(closed.order_id, None)
     for client_order_id in closed.client_order_ids:
         state.by_client_order_id.pop((closed.owner, client_order_id), None)
@@ -253,7 +251,10 @@ def _correct_order(state: VenueState, order_id: int, trade: Trade, event: events
     order.cum_quantity -= returned
     if order.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED):
         return
-    _unbook(state, order)
+    if order.is_open:
+        _unbook(state, order)
+    elif order.owner not in state.retention.transient_owners:
+        state.closed.remove(order)
     # CumQty falls and LeavesQty rises by what was busted; what becomes of those leaves is the next event's to say.
     order.leaves_quantity += returned
     order.status = OrderStatus.PARTIALLY_FILLED if order.cum_quantity else OrderStatus.NEW
