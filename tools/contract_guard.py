@@ -6,7 +6,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import protovalidate
 from google.protobuf import text_format
 
 from tools.image import Image, Method
@@ -108,8 +107,6 @@ def _newly_required_fields(baseline: Image, current: Image) -> Iterator[str]:
         old = {field.name for field in baseline.messages[full_name].field}
         if current.messages[full_name].options.map_entry or old == {field.name for field in current.messages[full_name].field}:
             continue
-        for violation in protovalidate.collect_violations(current.message_class(full_name)()):
-            path = violation.proto.field
-            name = path.elements[0].field_name if path is not None and path.elements else ""
-            if name and name not in old:
-                yield f"{full_name}.{name}: a new field that old payloads leave out must not be required ({violation.proto.rule_id})"
+        for name, rule in current.refused_when_unset(full_name).items():
+            if name not in old:
+                yield f"{full_name}.{name}: a new field that old payloads leave out must not be required ({rule})"

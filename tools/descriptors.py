@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
@@ -43,6 +44,7 @@ def own_protos(proto_root: Path = PROTO) -> list[str]:
     return sorted(path.relative_to(proto_root).as_posix() for path in proto_root.rglob("*.proto"))
 
 
+@cache
 def third_party_set() -> bytes:
     """A serialized FileDescriptorSet of google/{api,rpc,type}, google/protobuf and buf/validate, in dependency order."""
     site_packages = Path(sysconfig.get_path("purelib"))

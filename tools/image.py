@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+import protovalidate
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
@@ -33,6 +34,8 @@ class Image:
 
     def __init__(self, serialized: bytes) -> None:
         self._pool = descriptor_pool.DescriptorPool()
+        # Its own, because a validator remembers message types, and another image's may have the same names.
+        self._validator = protovalidate.Validator()
         for file in descriptor_pb2.FileDescriptorSet.FromString(serialized).file:
             self._pool.AddSerializedFile(file.SerializeToString())
         files = self.message_class("google.protobuf.FileDescriptorSet").FromString(serialized)
@@ -59,6 +62,15 @@ class Image:
         if field.is_repeated:
             return list(options.Extensions[field])
         return options.Extensions[field] if options.HasExtension(field) else None
+
+    def refused_when_unset(self, full_name: str) -> dict[str, str]:
+        """Fields that an empty message violates, each with the rule's id; the validator itself says which."""
+        refused = {}
+        for violation in self._validator.collect_violations(self.message_class(full_name)()):
+            path = violation.proto.field
+            if path is not None and path.elements and path.elements[0].field_name:
+                refused[path.elements[0].field_name] = violation.proto.rule_id or ""
+        return refused
 
     def _read(self, file: descriptor_pb2.FileDescriptorProto) -> None:
         names = dict(_addresses(file))

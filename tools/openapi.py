@@ -115,7 +115,7 @@ def _path_parameter(schemas: Schemas, method: Method, request: str, name: str) -
 def _query_parameters(schemas: Schemas, message: str, without: frozenset[str], prefix: str = "") -> list[dict[str, Any]]:
     """One parameter per scalar leaf; fields of nested messages are joined by dots, as the transcoder reads them."""
     parameters: list[dict[str, Any]] = []
-    required = schemas.required(message) if not prefix else set()
+    required = schemas.image.refused_when_unset(message) if not prefix else {}
     for field in schemas.image.messages[message].field:
         nested = field.type_name.removeprefix(".")
         if field.name in without:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import protovalidate
 from google.protobuf import descriptor_pb2
 
 from tools.image import Image
@@ -83,20 +82,11 @@ class Schemas:
         if any(notes):
             schema["description"] = "\n".join(note for note in notes if note)
         fields = [field for field in proto.field if field.name not in without]
-        required = sorted(self.required(full_name) - without)
+        required = sorted(self.image.refused_when_unset(full_name).keys() - without)
         if required:
             schema["required"] = required
         schema["properties"] = {field.name: self.field(full_name, field) for field in fields}
         return schema
-
-    def required(self, full_name: str) -> set[str]:
-        """Fields that an empty message violates; the validator itself says which."""
-        found = set()
-        for violation in protovalidate.collect_violations(self.image.message_class(full_name)()):
-            path = violation.proto.field
-            if path is not None and path.elements and path.elements[0].field_name:
-                found.add(path.elements[0].field_name)
-        return found
 
     def field(self, message: str, field: _Field) -> Schema:
         """The schema of one field with its comment and its rules."""
