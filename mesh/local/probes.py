@@ -1,0 +1,70 @@
+"""How readiness shows: gRPC health, a listening socket, a ready file."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+from grpc_health.v1 import health_pb2
+
+PROBE_SECONDS_MAX = 1.0
+
+
+@dataclass(frozen=True)
+class GrpcHealth:
+    """`grpc.health.v1.Health/Check` of a service on a UNIX socket says SERVING. The overall service is the empty name.
+
+    Every check dials anew: a channel kept over the process's restart would sit in gRPC's own reconnect backoff.
+    """
+
+    socket: Path
+    service: str = ""
+
+    async def __call__(self, pid: int) -> bool:
+        """Return whether it is serving."""
+        if not self.socket.exists():
+            return False
+        async with grpc.aio.insecure_channel(f"unix:{self.socket}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            try:
+                answer: health_pb2.HealthCheckResponse = await channel.unary_unary(
+                    "/grpc.health.v1.Health/Check",
+                    request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                    response_deserializer=health_pb2.HealthCheckResponse.FromString,
+                )(health_pb2.HealthCheckRequest(service=self.service), timeout=PROBE_SECONDS_MAX)
+            except grpc.aio.AioRpcError:
+                return False
+            return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A TCP port on this machine accepts connections."""
+
+    host: str
+    port: int
+
+    async def __call__(self, pid: int) -> bool:
+        """Return whether somebody accepts."""
+        try:
+            async with asyncio.timeout(PROBE_SECONDS_MAX):
+                _, writer = await asyncio.open_connection(self.host, self.port)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+
+@dataclass(frozen=True)
+class ReadyFile:
+    """A file holds the process's id; the process writes it when it is ready. One left by a predecessor has another id."""
+
+    path: Path
+
+    async def __call__(self, pid: int) -> bool:
+        """Return whether the file is this process's."""
+        try:
+            return self.path.read_text() == str(pid)
+        except OSError:
+            return False
