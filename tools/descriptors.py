@@ -18,8 +18,8 @@ from protovalidate._gen.buf.validate import validate_pb
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 VALIDATE_PROTO = "buf/validate/validate.proto"
-# The transcoder drops the body of an error whose detail types it does not know, so these ship in every image.
-ALWAYS_INCLUDED = ("google/rpc/error_details.proto",)
+# The transcoder drops the body of an error whose types it does not know, so these ship in every image.
+ALWAYS_INCLUDED = ("google/rpc/error_details.proto", "google/rpc/status.proto")
 
 
 class ProtocError(Exception):
