@@ -44,10 +44,10 @@ check-style: $(READY)
 	@.venv/bin/ruff check --quiet && .venv/bin/ruff format --check --quiet && echo "style: ok"
 
 check-types: $(READY)
-	@$(PY) -m mypy --no-error-summary $(wildcard kernel svc_* sandbox mesh cli tools tests) && echo "types: ok"
+	@$(PY) -m mypy --no-error-summary $(patsubst %/__init__.py,%,$(wildcard */__init__.py)) tests && echo "types: ok"
 
 check-imports: $(READY)
-	@.venv/bin/lint-imports --no-cache > .venv/imports.txt || { cat .venv/imports.txt; exit 1; }
+	@.venv/bin/lint-imports --no-cache --no-logo > .venv/imports.txt || { cat .venv/imports.txt; exit 1; }
 	@echo "imports: ok"
 
 check-tidy: $(READY)

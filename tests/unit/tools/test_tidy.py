@@ -26,6 +26,9 @@ WORK = "/wo" + "rk/main"
         pytest.param("cli/main.py", '"""Doc."""\n\n\nclass OrderManager:\n    pass\n', "banned-name", id="banned class"),
         pytest.param("tests/unit/test_x.py", "import time\n\ntime.sleep(delay)\n", "sleep-in-test", id="time.sleep"),
         pytest.param("tests/unit/test_x.py", "async def test():\n    await asyncio.sleep(0.1)\n", "sleep-in-test", id="asyncio.sleep"),
+        pytest.param(
+            "tests/unit/test_x.py", "async def test():\n    while a:\n        await asyncio.sleep(1)\n", "sleep-in-test", id="slow poll"
+        ),
         pytest.param("tests/unit/test_x.py", "from unittest.mock import Mock\n", "mock", id="mock from"),
         pytest.param("tests/unit/test_x.py", "from unittest import mock\n", "mock", id="mock module"),
         pytest.param("svc_oms/domain.py", '"""Doc."""\nx = float("1")\n', "float-in-domain", id="float call"),
@@ -70,10 +73,12 @@ def test_a_planted_violation_is_found(tmp_path: Path, path: str, text: str, rule
         ),
         pytest.param("cli/main.py", '"""Doc."""\nfrom contextlib import asynccontextmanager\n', id="contextmanager"),
         pytest.param("tests/unit/test_x.py", "async def test():\n    await asyncio.sleep(0)\n", id="yield to the loop"),
+        pytest.param("tests/unit/test_x.py", "async def test():\n    while a:\n        await asyncio.sleep(0.01)\n", id="poll"),
+        pytest.param("tests/unit/test_x.py", "f(1)  # type: ignore[arg-type]\n", id="wrong on purpose"),
         pytest.param("svc_oms/main.py", '"""Doc."""\nTIMEOUT_SECONDS = 0.5\n', id="float outside the domain"),
         pytest.param("svc_oms/store.py", '"""Doc."""\nQ = "SELECT a FROM b"\n', id="sql in the store"),
         pytest.param("svc_oms/store/orders.py", '"""Doc."""\nQ = "INSERT INTO a VALUES (1)"\n', id="sql in the store's folder"),
-        pytest.param("cli/main.py", '"""Doc."""\nimport x  # noqa: F401 - registers its codec\n', id="noqa with a reason"),
+        pytest.param("cli/main.py", '"""Doc."""\nimport x  # noqa: F401 (registers its codec)\n', id="noqa with a reason"),
         pytest.param(
             "cli/main.py",
             '"""Doc."""\n\n\nclass Port:\n    @abstractmethod\n    def f(self):\n        raise NotImplementedError\n',
