@@ -1,7 +1,7 @@
 """Events as JSON arrays: a stable one-letter kind, then the fields in order. A kind is never given another meaning."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from sandbox.exchange.engine import events
 from sandbox.exchange.engine.events import Event
@@ -57,6 +57,6 @@ def decode(encoded: list[Any]) -> Event:
         event_type = KINDS[kind]
         for index, reader in _ENUMS[event_type]:
             fields[index] = reader(fields[index])
-        return cast("Event", event_type(*fields))
+        return event_type(*fields)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UnknownEventError(f"not an event: {str(encoded)[:200]}") from error

@@ -15,7 +15,7 @@ _MARKET_FIELDS = (
     "last_time_ns", "last_trade_date",
 )  # fmt: skip
 _ORDER_FIELDS = (
-    "order_id", "owner", "account", "client_order_ids", "instrument", "side", "order_type", "time_in_force", "quantity", "price",
+    "order_id", "owner", "account", "client_order_ids", "cancel_client_order_id", "instrument", "side", "order_type", "time_in_force", "quantity", "price",
     "cum_quantity", "leaves_quantity", "value", "status", "book_reference",
 )  # fmt: skip
 
@@ -67,7 +67,7 @@ def load_state(document: Mapping[str, Any], instruments: Mapping[str, Instrument
     for fields in document["orders"]:
         order = _load_order(fields)
         state.orders[order.order_id] = order
-        for client_order_id in order.client_order_ids:
+        for client_order_id in filter(None, (*order.client_order_ids, order.cancel_client_order_id)):
             state.by_client_order_id[order.owner, client_order_id] = order
     for order_id in document["open_orders"]:
         order = state.orders[order_id]
@@ -94,7 +94,7 @@ def _load_order(fields: list[Any]) -> Order:
         values["order_id"], values["owner"], values["account"], "", values["instrument"], Side(values["side"]),
         OrderType(values["order_type"]), TimeInForce(values["time_in_force"]), values["quantity"], values["price"],
     )  # fmt: skip
-    order.client_order_ids = values["client_order_ids"]
+    order.client_order_ids, order.cancel_client_order_id = values["client_order_ids"], values["cancel_client_order_id"]
     order.cum_quantity, order.leaves_quantity = values["cum_quantity"], values["leaves_quantity"]
     order.value, order.status, order.book_reference = values["value"], OrderStatus(values["status"]), values["book_reference"]
     return order

@@ -122,7 +122,7 @@ def _forget(state: VenueState, closed: Order | events.Rejected) -> None:
         state.by_client_order_id.pop((closed.owner, closed.client_order_id), None)
         return
     state.orders.pop(closed.order_id, None)
-    for client_order_id in closed.client_order_ids:
+    for client_order_id in (*closed.client_order_ids, closed.cancel_client_order_id):
         state.by_client_order_id.pop((closed.owner, client_order_id), None)
 
 
@@ -205,7 +205,7 @@ def _evolve_canceled(state: VenueState, event: events.Canceled) -> None:
     order = state.orders[event.order_id]
     _unbook(state, order)
     if event.client_order_id:
-        order.client_order_ids.append(event.client_order_id)
+        order.cancel_client_order_id = event.client_order_id
         state.by_client_order_id[order.owner, event.client_order_id] = order
     _close(state, order, OrderStatus.CANCELED)
     state.sequence, state.time_ns = event.sequence, event.time_ns

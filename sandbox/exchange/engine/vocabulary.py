@@ -114,11 +114,12 @@ class Order:
     Attributes:
         quantity: OrderQty; `quantity == cum_quantity + leaves_quantity` while the order is open.
         client_order_ids: the identity chain, oldest first; the last one is current.
+        cancel_client_order_id: ClOrdID of the request that cancelled it; empty if none did.
         book_reference: changes whenever the order takes a new place in the queue; 0 while it is not in the book.
     """
 
     __slots__ = (
-        "account", "book_reference", "client_order_ids", "cum_quantity", "instrument", "leaves_quantity", "order_id", "order_type",
+        "account", "book_reference", "cancel_client_order_id", "client_order_ids", "cum_quantity", "instrument", "leaves_quantity", "order_id", "order_type",
         "owner", "price", "quantity", "side", "status", "time_in_force", "value",
     )  # fmt: skip
 
@@ -130,6 +131,7 @@ class Order:
         self.owner = owner
         self.account = account
         self.client_order_ids = [client_order_id]
+        self.cancel_client_order_id = ""
         self.instrument = instrument
         self.side = side
         self.order_type = order_type

@@ -234,12 +234,12 @@ class Journal:
         messages = {comp_id: index.dump() for comp_id, index in self._indexes.items()}
         write_snapshot(self._directory, self._segment, {"number": self._number, "messages": messages, "state": state})
         _sync_directory(self._directory)
-        for index in _segment_indexes(self._directory):
-            if index < oldest_kept:
-                self._close_segment(index)
-                _segment_path(self._directory, index).unlink()
-        for index in snapshot_indexes(self._directory)[:-2]:
-            snapshot_path(self._directory, index).unlink()
+        for segment in _segment_indexes(self._directory):
+            if segment < oldest_kept:
+                self._close_segment(segment)
+                _segment_path(self._directory, segment).unlink()
+        for segment in snapshot_indexes(self._directory)[:-2]:
+            snapshot_path(self._directory, segment).unlink()
 
     # Reading back.
 

@@ -25,7 +25,7 @@ class MessageIndex:
         self._messages_max = messages_max
         self._first = 1
         self._places = array("Q")
-        self._lengths = array("L")
+        self._lengths = array("I")
 
     def add(self, sequence: int, segment: int, offset: int, length: int) -> None:
         """Note a message; sequences only rise."""
@@ -69,6 +69,6 @@ class MessageIndex:
     def load(self, document: list[Any]) -> None:
         """Take over what `dump` returned on a machine of the same architecture."""
         self._first, places, lengths = document
-        self._places, self._lengths = array("Q"), array("L")
+        self._places, self._lengths = array("Q"), array("I")
         self._places.frombytes(base64.b64decode(places))
         self._lengths.frombytes(base64.b64decode(lengths))
