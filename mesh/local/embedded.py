@@ -1,0 +1,79 @@
+"""Holds one embedded part as a process of its own: `python -m mesh.local.embedded postgres|redis STATE_DIR PRIVATE_DIR`.
+
+It ends when the part ends, and the part ends with it, so the supervisor sees an embedded part as it sees any other process.
+In PRIVATE_DIR it writes `address` (with its password, mode 0600) and then `ready` (its own process id).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from mesh.local.child import ChildError, log_tail
+from mesh.local.postgres import EmbeddedPostgres
+from mesh.local.redis import EmbeddedRedis
+from mesh.local.state import LocalStateError
+
+ADDRESS_FILE = "address"
+READY_FILE = "ready"
+
+_LOOK_SECONDS = 1.0
+_STOPPING = {signal.SIGTERM, signal.SIGINT}
+
+
+def hold(part: EmbeddedPostgres | EmbeddedRedis, address: Callable[[], str], private: Path) -> int:
+    """Run the part until it ends or we are asked to; return the exit code, 0 when asked."""
+    ready = private / READY_FILE
+    ready.unlink(missing_ok=True)
+    with part:
+        write_private(private / ADDRESS_FILE, address())
+        ready.write_text(str(os.getpid()))
+        # Blocked only now: a child would inherit the mask.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGCHLD})
+        while True:
+            received = signal.sigtimedwait({*_STOPPING, signal.SIGCHLD}, _LOOK_SECONDS)
+            if received is not None and received.si_signo in _STOPPING:
+                return 0
+            part.pid  # noqa: B018 (raises once the part has ended)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read, replacing it whole."""
+    scratch = path.with_name(f"{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    scratch.replace(path)
+
+
+def main(arguments: list[str]) -> int:
+    """Hold the named part."""
+    kind, state, private = arguments[0], Path(arguments[1]), Path(arguments[2])
+    signal.signal(signal.SIGTERM, _leave)
+    part: EmbeddedPostgres | EmbeddedRedis
+    if kind == "postgres":
+        part = postgres = EmbeddedPostgres(state)
+        address = lambda: postgres.superuser_dsn().reveal()  # noqa: E731
+    elif kind == "redis":
+        part = redis = EmbeddedRedis(state)
+        address = lambda: redis.url.reveal()  # noqa: E731
+    else:
+        raise SystemExit(f"no embedded part is called {kind!r}")
+    try:
+        return hold(part, address, private)
+    except (ChildError, LocalStateError) as error:
+        sys.stderr.write(f"{kind}: {error}\n{log_tail(part.log)}")
+        return 1
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
