@@ -236,7 +236,7 @@ class MessageReader:
     @staticmethod
     def _skip(buffer: bytes, position: int, items: list[Message | Garbled], reason: str) -> int:
         """To the next field that starts a header, or to the end; one notice for one run of garbage."""
-        following = buffer.find(b"\x018=", position + 1)
+        following = buffer.find(b"\x018=", position)
         start = len(buffer) if following < 0 else following + 1
         if following < 0:
             # A delimiter at the very end, or one that is followed by an 8, may start a header in the next read.

@@ -1,11 +1,12 @@
 """A FIX conversation written as text: `|` for SOH, `<now>` for the present time, 8, 9 and 10 left to this module."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from kernel.fix.codec import MessageReader, checksum
 from kernel.fix.fieldtypes import format_timestamp
 from kernel.fix.session import Session
-from kernel.fix.steps import AppMessage, Now, Role, Sequences, SessionConfig, Step
+from kernel.fix.steps import AppMessage, Now, Role, Sequences, SessionConfig, Step, StoredMessage
 from kernel.fix.writer import ResendPolicy, resend_all
 
 START = datetime(2026, 8, 3, 9, 30, tzinfo=UTC)
@@ -37,13 +38,13 @@ def shown(data: bytes, now: Now) -> str:
 class Acceptor:
     """An acceptor `ISLD` that the test plays the peer `TW` of. Keeps what the driver would: stored messages and the last step."""
 
-    def __init__(self, *, next_in: int = 1, next_out: int = 1, policy: ResendPolicy = resend_all, **options: object) -> None:
-        self.config = SessionConfig(Role.ACCEPTOR, "ISLD", "TW", frozenset({"D", "F", "G", "H", "AF"}), **options)  # type: ignore[arg-type]
+    def __init__(self, *, next_in: int = 1, next_out: int = 1, policy: ResendPolicy = resend_all, **options: Any) -> None:
+        self.config = SessionConfig(Role.ACCEPTOR, "ISLD", "TW", frozenset({"D", "F", "G", "H", "AF"}), **options)
         self.session = Session(self.config, Sequences(next_in, next_out))
         self.reader = MessageReader()
         self.policy = policy
         self.now = at(0)
-        self.stored: dict[int, object] = {}
+        self.stored: dict[int, StoredMessage] = {}
         self.delivered: list[int] = []
         self.step = self.session.connect(self.now)
 
@@ -75,7 +76,7 @@ class Acceptor:
         written = [shown(data, self.now) for data in step.writes]
         while step.resend is not None:
             wanted = [self.stored[n] for n in sorted(self.stored) if step.resend.begin <= n <= step.resend.end]
-            step = self.session.resend(wanted, self.now, self.policy)  # type: ignore[arg-type]
+            step = self.session.resend(wanted, self.now, self.policy)
             written += [shown(data, self.now) for data in step.writes]
             self.delivered += [delivery.sequence for delivery in step.delivered]
         return written
