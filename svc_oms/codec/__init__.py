@@ -1,0 +1,1 @@
+"""Between the contract and the domain: events, orders, requests."""

@@ -1,0 +1,46 @@
+"""Decimals, times and reasons between the wire and the domain."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kernel.errors import Reason
+from kernel.values import format_decimal
+from trademesh.error.v1 import error_reason_pb2
+
+REASON_PREFIX = "ERROR_REASON_"
+
+_REASON_NUMBERS: dict[Reason, error_reason_pb2.ErrorReason.ValueType] = {
+    reason: error_reason_pb2.ErrorReason.Value(REASON_PREFIX + reason.value) for reason in Reason
+}
+_REASONS = {number: reason for reason, number in _REASON_NUMBERS.items()}
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """Return the time as a protobuf Timestamp."""
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def moment(message: Timestamp) -> datetime:
+    """Return a protobuf Timestamp as an aware UTC datetime, cut to microseconds."""
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def decimal_text(value: Decimal | None) -> str | None:
+    """Return the canonical text of a decimal; None for None, which leaves an optional field unset."""
+    return None if value is None else format_decimal(value)
+
+
+def reason_number(reason: Reason) -> error_reason_pb2.ErrorReason.ValueType:
+    """Return the contract's number of a reason."""
+    return _REASON_NUMBERS[reason]
+
+
+def reason_of(number: int) -> Reason:
+    """Return the reason of a number; INTERNAL for one that a newer release wrote."""
+    return _REASONS.get(number, Reason.INTERNAL)  # type: ignore[call-overload, no-any-return]
