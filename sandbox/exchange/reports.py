@@ -72,9 +72,12 @@ class ReportWriter:
         state: the venue's state; read only.
         incarnation: prefix of order and execution ids.
         withheld: fills by order id that a fault holds back; reports are written as if those had not happened.
+
+    Nothing is written for the state's transient owners: nobody would read it.
     """
 
     def __init__(self, state: VenueState, incarnation: str, withheld: dict[int, Withheld]) -> None:
+        self._silent = state.retention.transient_owners
         self._state = state
         self._incarnation = incarnation
         self._withheld = withheld
@@ -104,6 +107,10 @@ class ReportWriter:
             return order.status, cum, 0, value
         status = OrderStatus.PARTIALLY_FILLED if cum else OrderStatus.NEW
         return status, cum, order.leaves_quantity + withheld.quantity, value
+
+    def _reported(self, order_id: int) -> Order | None:
+        order = self._state.orders.get(order_id)
+        return None if order is None or order.owner in self._silent else order
 
     def _body(self, order: Order, exec_id: str, exec_type: str, time_ns: int) -> list[Field]:
         instrument = self._state.markets[order.instrument].instrument
@@ -135,8 +142,9 @@ class ReportWriter:
         return Report(order.owner, order, event, AppMessage(tags.EXECUTION_REPORT, body, str(order.order_id)))
 
     def _accepted(self, event: events.Accepted) -> Iterator[Report]:
-        order = self._state.orders[event.sequence]
-        yield self._report(order, event, self._body(order, self.order_id(event.sequence), "0", event.time_ns))
+        order = self._reported(event.sequence)
+        if order is not None:
+            yield self._report(order, event, self._body(order, self.order_id(event.sequence), "0", event.time_ns))
 
     def _rejected(self, event: events.Rejected) -> Iterator[Report]:
         body: list[Field] = [
@@ -151,8 +159,7 @@ class ReportWriter:
 
     def _traded(self, event: events.Traded) -> Iterator[Report]:
         for order_id in (event.taker_id, event.maker_id):
-            # A synthetic participant's order is forgotten with its last fill.
-            order = self._state.orders.get(order_id)
+            order = self._reported(order_id)
             if order is not None:
                 yield self.trade_report(order, event)
 
@@ -170,7 +177,7 @@ class ReportWriter:
         return self._report(order, event, body)
 
     def _canceled(self, event: events.Canceled) -> Iterator[Report]:
-        order = self._state.orders.get(event.order_id)
+        order = self._reported(event.order_id)
         if order is None:
             return
         body = self._body(order, self.order_id(event.sequence), "4", event.time_ns)
@@ -183,7 +190,7 @@ class ReportWriter:
         yield self._report(order, event, body)
 
     def _replaced(self, event: events.Replaced) -> Iterator[Report]:
-        order = self._state.orders.get(event.order_id)
+        order = self._reported(event.order_id)
         if order is None:
             return
         body = self._body(order, self.order_id(event.sequence), "5", event.time_ns)
@@ -191,14 +198,14 @@ class ReportWriter:
         yield self._report(order, event, body)
 
     def _expired(self, event: events.Expired) -> Iterator[Report]:
-        order = self._state.orders.get(event.order_id)
+        order = self._reported(event.order_id)
         if order is not None:
             yield self._report(order, event, self._body(order, self.order_id(event.sequence), "C", event.time_ns))
 
     def _corrected(self, event: events.TradeCorrected) -> Iterator[Report]:
         trade = self._state.trades[event.match_id]
         for number, order_id in enumerate((trade.buy_order_id, trade.sell_order_id)):
-            order = self._state.orders.get(order_id)
+            order = self._reported(order_id)
             if order is not None:
                 yield self._report(order, event, self._correction(order, trade, event, number))
 

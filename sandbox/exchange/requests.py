@@ -61,13 +61,8 @@ def _terms(message: Message, instruments: Mapping[str, Instrument]) -> tuple[Sid
         if tags.PRICE in fields:
             raise _Defect(RejectReason.INCORRECT_PRICE, "a market order has no Price")
         return side, order_type, time_in_force, quantity, 0
-    return (
-        side,
-        order_type,
-        time_in_force,
-        quantity,
-        _count(instrument.prices, fields.get(tags.PRICE), "Price", RejectReason.INCORRECT_PRICE),
-    )
+    price = _count(instrument.prices, fields.get(tags.PRICE), "Price", RejectReason.INCORRECT_PRICE)
+    return side, order_type, time_in_force, quantity, price
 
 
 def new_order(message: Message, owner: str, time_ns: int, instruments: Mapping[str, Instrument]) -> NewOrder | RefuseOrder:

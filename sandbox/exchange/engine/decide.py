@@ -9,7 +9,6 @@ from sandbox.exchange.engine.events import Event
 from sandbox.exchange.engine.matching import Plan, plan_fills
 from sandbox.exchange.engine.state import Market, VenueState
 from sandbox.exchange.engine.vocabulary import (
-    CANCEL_TEXTS,
     CancelReason,
     CancelRejectReason,
     Order,
@@ -69,7 +68,7 @@ def _decide_new(state: VenueState, command: commands.NewOrder) -> list[Event]:
     plan = plan_fills(opposite, command.side, limit, command.quantity, command.owner, command.account)
     if command.time_in_force is TimeInForce.FILL_OR_KILL and plan.remaining:
         reason = CancelReason.SELF_TRADE if plan.met_own_order else CancelReason.NOT_FILLABLE
-        return [accepted, events.Canceled(sequence + 1, command.time_ns, sequence, "", command.quantity, reason, 0)]
+        return [accepted, events.Canceled(sequence + 1, command.time_ns, sequence, command.instrument, "", command.quantity, reason, 0)]
     rests = limit is not None and command.time_in_force in _RESTING
     return [accepted, *_meet(market, plan, command.time_ns, sequence + 1, sequence, command.side, rests)]
 
@@ -88,7 +87,7 @@ def _meet(market: Market, plan: Plan, time_ns: int, sequence: int, order_id: int
         outcome.append(events.Booked(sequence, order_id))
     else:
         reason = CancelReason.SELF_TRADE if plan.met_own_order else CancelReason.REMAINDER
-        outcome.append(events.Canceled(sequence, time_ns, order_id, "", plan.remaining, reason, 0))
+        outcome.append(events.Canceled(sequence, time_ns, order_id, symbol, "", plan.remaining, reason, 0))
     return outcome
 
 
@@ -173,6 +172,7 @@ def _decide_cancel(state: VenueState, command: commands.CancelOrder) -> list[Eve
             state.sequence + 1,
             command.time_ns,
             order.order_id,
+            order.instrument,
             command.client_order_id,
             order.leaves_quantity,
             CancelReason.REQUESTED,
@@ -208,8 +208,8 @@ def _decide_replace(state: VenueState, command: commands.ReplaceOrder) -> list[E
     keeps_priority = command.price == order.price and quantity <= order.quantity
     sequence = state.sequence + 1
     replaced = events.Replaced(
-        sequence, command.time_ns, order.order_id, command.client_order_id, command.time_in_force, quantity, command.price, keeps_priority,
-        order.book_reference,
+        sequence, command.time_ns, order.order_id, order.instrument, command.client_order_id, command.time_in_force, quantity,
+        command.price, keeps_priority, order.quantity - quantity if keeps_priority else 0, order.book_reference,
     )  # fmt: skip
     leaves = quantity - order.cum_quantity
     if keeps_priority or leaves == 0:
@@ -238,7 +238,14 @@ def _decide_refuse_change(state: VenueState, command: commands.RefuseChange) -> 
 def _decide_cancel_all(state: VenueState, command: commands.CancelAll) -> list[Event]:
     return [
         events.Canceled(
-            state.sequence + 1 + index, command.time_ns, order.order_id, "", order.leaves_quantity, command.reason, order.book_reference
+            state.sequence + 1 + index,
+            command.time_ns,
+            order.order_id,
+            order.instrument,
+            "",
+            order.leaves_quantity,
+            command.reason,
+            order.book_reference,
         )
         for index, order in enumerate(state.open_orders_of(command.owner))
     ]
@@ -282,7 +289,7 @@ def _close_session(state: VenueState, market: Market, time_ns: int, sequence: in
         key=lambda order: order.order_id,
     )
     outcome: list[Event] = [
-        events.Expired(sequence + 1 + index, time_ns, order.order_id, order.leaves_quantity, order.book_reference)
+        events.Expired(sequence + 1 + index, time_ns, order.order_id, order.instrument, order.leaves_quantity, order.book_reference)
         for index, order in enumerate(ending)
     ]
     traded = market.last_trade_date == market.trade_date
@@ -315,16 +322,13 @@ def _decide_correct(state: VenueState, command: commands.CorrectTrade) -> list[E
         if order.is_open:
             outcome.append(events.Booked(sequence, order.order_id))
         elif order.status is OrderStatus.FILLED:
-            outcome.append(events.Canceled(sequence, command.time_ns, order.order_id, "", returned, CancelReason.BUSTED, 0))
+            outcome.append(
+                events.Canceled(sequence, command.time_ns, order.order_id, order.instrument, "", returned, CancelReason.BUSTED, 0)
+            )
         else:
             continue
         sequence += 1
     return outcome
-
-
-def explain(reason: CancelReason) -> str:
-    """Return the text that explains an unsolicited cancel; empty for a requested one."""
-    return CANCEL_TEXTS.get(reason, "")
 
 
 _DECIDE = cast(

@@ -105,6 +105,7 @@ class Canceled(NamedTuple):
     sequence: int
     time_ns: int
     order_id: int
+    instrument: str
     client_order_id: str
     quantity: int
     reason: CancelReason
@@ -112,7 +113,7 @@ class Canceled(NamedTuple):
 
 
 class Replaced(NamedTuple):
-    """The order has new terms. `book_reference` is the place it lost, or keeps if `keeps_priority`.
+    """The order has new terms. `book_reference` is the place it lost, or keeps, with `reduced_by` lots less, if `keeps_priority`.
 
     A `quantity` at or below what was filled means that the order is now filled with just that (FIX 4.4 Appendix D, C.3).
     """
@@ -120,11 +121,13 @@ class Replaced(NamedTuple):
     sequence: int
     time_ns: int
     order_id: int
+    instrument: str
     client_order_id: str
     time_in_force: TimeInForce
     quantity: int
     price: int
     keeps_priority: bool
+    reduced_by: int
     book_reference: int
 
 
@@ -151,6 +154,7 @@ class Expired(NamedTuple):
     sequence: int
     time_ns: int
     order_id: int
+    instrument: str
     quantity: int
     book_reference: int
 

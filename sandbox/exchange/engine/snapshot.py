@@ -15,8 +15,8 @@ _MARKET_FIELDS = (
     "last_time_ns", "last_trade_date",
 )  # fmt: skip
 _ORDER_FIELDS = (
-    "order_id", "owner", "account", "client_order_ids", "cancel_client_order_id", "instrument", "side", "order_type", "time_in_force", "quantity", "price",
-    "cum_quantity", "leaves_quantity", "value", "status", "book_reference",
+    "order_id", "owner", "account", "client_order_ids", "cancel_client_order_id", "instrument", "side", "order_type", "time_in_force",
+    "quantity", "price", "cum_quantity", "leaves_quantity", "value", "status", "book_reference",
 )  # fmt: skip
 
 

@@ -119,8 +119,8 @@ class Order:
     """
 
     __slots__ = (
-        "account", "book_reference", "cancel_client_order_id", "client_order_ids", "cum_quantity", "instrument", "leaves_quantity", "order_id", "order_type",
-        "owner", "price", "quantity", "side", "status", "time_in_force", "value",
+        "account", "book_reference", "cancel_client_order_id", "client_order_ids", "cum_quantity", "instrument", "leaves_quantity",
+        "order_id", "order_type", "owner", "price", "quantity", "side", "status", "time_in_force", "value",
     )  # fmt: skip
 
     def __init__(
