@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, Self
@@ -182,11 +182,3 @@ class HeldLease:
     owner: str
     epoch: int
     deadline: float
-
-
-def group_by_stream(events: Sequence[RecordedEvent]) -> Mapping[str, list[RecordedEvent]]:
-    """Return the events by stream, order kept."""
-    grouped: dict[str, list[RecordedEvent]] = {}
-    for event in events:
-        grouped.setdefault(event.stream_id, []).append(event)
-    return grouped

@@ -28,6 +28,7 @@ def exact_decimals() -> None:
 def scratch() -> Iterator[Path]:
     """Return a directory with a short path that other uids may pass through, as pytest's own temporary directories are not."""
     directory = Path(tempfile.mkdtemp(prefix="tmt-"))
+    directory.chmod(0o711)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 

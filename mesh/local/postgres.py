@@ -23,7 +23,7 @@ from urllib.parse import quote
 from kernel.config import Dsn
 from mesh.local import child
 from mesh.local.provision import SUPERUSER, Provisioner, ServiceDatabase
-from mesh.local.state import default_state_root, own_directory, runtime_directory, secret_file
+from mesh.local.state import check_passable, default_state_root, own_directory, runtime_directory, secret_file
 
 DATABASE = "trademesh"
 SOCKET_PORT = 5432
@@ -87,6 +87,8 @@ class EmbeddedPostgres:
             mesh.local.state.LocalStateError: a directory is not safe to use.
         """
         own_directory(self.state, mode=0o711 if self._uid is not None else 0o700)
+        if self._uid is not None:
+            check_passable(self.state)
         own_directory(self.state / "secrets")
         self._acquire_lock()
         try:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from kernel.config import Dsn
 from mesh.local import child
-from mesh.local.state import default_state_root, own_directory, runtime_directory, secret_file
+from mesh.local.state import check_passable, default_state_root, own_directory, runtime_directory, secret_file
 
 START_TIMEOUT_SECONDS = 10.0
 PROBE_TIMEOUT_SECONDS = 1.0
@@ -74,6 +74,8 @@ class EmbeddedRedis:
             mesh.local.state.LocalStateError: a directory is not safe to use.
         """
         own_directory(self.state, mode=0o711 if self._uid is not None else 0o700)
+        if self._uid is not None:
+            check_passable(self.state)
         own_directory(self.state / "data", owner=self._uid)
         self._acquire_lock()
         try:

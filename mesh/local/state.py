@@ -70,6 +70,17 @@ def own_directory(path: Path, *, owner: int | None = None, mode: int = 0o700) ->
     return path
 
 
+def check_passable(path: Path) -> None:
+    """Check that other uids may pass through to this directory, which a server with a uid of its own has to.
+
+    Raises:
+        LocalStateError: a directory above is private; names it.
+    """
+    for directory in (path, *path.parents):
+        if not directory.stat().st_mode & stat.S_IXOTH:
+            raise LocalStateError(f"the server's own uid may not pass through {directory}; choose another state directory, or chmod o+x")
+
+
 def secret_file(path: Path) -> str:
     """Return the secret in a file of mode 0600, made with 192 random bits at the first call.
 
