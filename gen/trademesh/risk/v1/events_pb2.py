@@ -29,7 +29,7 @@ from trademesh.risk.v1 import reference_data_pb2 as trademesh_dot_risk_dot_v1_do
 from trademesh.type.v1 import order_terms_pb2 as trademesh_dot_type_dot_v1_dot_order__terms__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrademesh/risk/v1/events.proto\x12\x11trademesh.risk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#trademesh/risk/v1/kill_switch.proto\x1a\x1dtrademesh/risk/v1/limit.proto\x1a&trademesh/risk/v1/reference_data.proto\x1a#trademesh/type/v1/order_terms.proto\"\xfb\x01\n\rExposureDelta\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x15\n\rinstrument_id\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\t\x12%\n\x04side\x18\x04 \x01(\x0e\x32\x17.trademesh.type.v1.Side\x12\x16\n\x0e\x64\x65lta_quantity\x18\x05 \x01(\t\x12\x16\n\x0e\x64\x65lta_notional\x18\x06 \x01(\t\x12\x15\n\ropen_notional\x18\x07 \x01(\t\x12\x16\n\x0egross_exposure\x18\x08 \x01(\t\x12\x12\n\nopen_limit\x18\t \x01(\t\x12\x13\n\x0bgross_limit\x18\n \x01(\t\"\xa0\x01\n\x10\x45xposureReserved\x12/\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32 .trademesh.risk.v1.ExposureDelta\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x17\n\x0freference_price\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb5\x01\n\x0cOrderRefused\x12/\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32 .trademesh.risk.v1.ExposureDelta\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x30\n\x08\x62reaches\x18\x03 \x03(\x0b\x32\x1e.trademesh.risk.v1.LimitBreach\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x10\x45xposureReleased\x12/\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32 .trademesh.risk.v1.ExposureDelta\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd7\x01\n\x0e\x45xposureFilled\x12/\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32 .trademesh.risk.v1.ExposureDelta\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\x16\n\x0eposition_delta\x18\x03 \x01(\t\x12\x19\n\x11position_quantity\x18\x04 \x01(\t\x12\r\n\x05price\x18\x05 \x01(\t\x12\x11\n\tin_breach\x18\x06 \x01(\x08\x12.\n\nevent_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x0e\x41\x63\x63ountCreated\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x1a.trademesh.risk.v1.Account\x12\x11\n\tprincipal\x18\x02 \x01(\t\"P\n\x0e\x41\x63\x63ountUpdated\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x1a.trademesh.risk.v1.Account\x12\x11\n\tprincipal\x18\x02 \x01(\t\"Y\n\x11InstrumentCreated\x12\x31\n\ninstrument\x18\x01 \x01(\x0b\x32\x1d.trademesh.risk.v1.Instrument\x12\x11\n\tprincipal\x18\x02 \x01(\t\"Y\n\x11InstrumentUpdated\x12\x31\n\ninstrument\x18\x01 \x01(\x0b\x32\x1d.trademesh.risk.v1.Instrument\x12\x11\n\tprincipal\x18\x02 \x01(\t\"`\n\x0cLimitUpdated\x12\'\n\x05limit\x18\x01 \x01(\x0b\x32\x18.trademesh.risk.v1.Limit\x12\x16\n\x0eprevious_value\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"G\n\x11KillSwitchChanged\x12\x32\n\x0bkill_switch\x18\x01 \x01(\x0b\x32\x1d.trademesh.risk.v1.KillSwitchb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etrademesh/risk/v1/events.proto\x12\x11trademesh.risk.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#trademesh/risk/v1/kill_switch.proto\x1a\x1dtrademesh/risk/v1/limit.proto\x1a&trademesh/risk/v1/reference_data.proto\x1a#trademesh/type/v1/order_terms.proto\"\xfb\x01\n\rExposureDelta\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x15\n\rinstrument_id\x18\x02 \x01(\t\x12\x10\n\x08order_id\x18\x03 \x01(\t\x12%\n\x04side\x18\x04 \x01(\x0e\x32\x17.trademesh.type.v1.Side\x12\x16\n\x0e\x64\x65lta_quantity\x18\x05 \x01(\t\x12\x16\n\x0e\x64\x65lta_notional\x18\x06 \x01(\t\x12\x15\n\ropen_notional\x18\x07 \x01(\t\x12\x16\n\x0egross_exposure\x18\x08 \x01(\t\x12\x12\n\nopen_limit\x18\t \x01(\t\x12\x13\n\x0bgross_limit\x18\n \x01(\t\"\xa0\x01\n\x10\x45xposureReserved\x12/\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32 .trademesh.risk.v1.ExposureDelta\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x17\n\x0freference_price\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb5\x01\n\x0cOrderRefused\x12/\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32 .trademesh.risk.v1.ExposureDelta\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x30\n\x08\x62reaches\x18\x03 \x03(\x0b\x32\x1e.trademesh.risk.v1.LimitBreach\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x10\x45xposureReleased\x12/\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32 .trademesh.risk.v1.ExposureDelta\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x95\x01\n\x10\x45xposureAdjusted\x12/\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32 .trademesh.risk.v1.ExposureDelta\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12\x11\n\tin_breach\x18\x03 \x01(\x08\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd7\x01\n\x0e\x45xposureFilled\x12/\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32 .trademesh.risk.v1.ExposureDelta\x12\x0f\n\x07\x65xec_id\x18\x02 \x01(\t\x12\x16\n\x0eposition_delta\x18\x03 \x01(\t\x12\x19\n\x11position_quantity\x18\x04 \x01(\t\x12\r\n\x05price\x18\x05 \x01(\t\x12\x11\n\tin_breach\x18\x06 \x01(\x08\x12.\n\nevent_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x0e\x41\x63\x63ountCreated\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x1a.trademesh.risk.v1.Account\x12\x11\n\tprincipal\x18\x02 \x01(\t\"P\n\x0e\x41\x63\x63ountUpdated\x12+\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32\x1a.trademesh.risk.v1.Account\x12\x11\n\tprincipal\x18\x02 \x01(\t\"Y\n\x11InstrumentCreated\x12\x31\n\ninstrument\x18\x01 \x01(\x0b\x32\x1d.trademesh.risk.v1.Instrument\x12\x11\n\tprincipal\x18\x02 \x01(\t\"Y\n\x11InstrumentUpdated\x12\x31\n\ninstrument\x18\x01 \x01(\x0b\x32\x1d.trademesh.risk.v1.Instrument\x12\x11\n\tprincipal\x18\x02 \x01(\t\"`\n\x0cLimitUpdated\x12\'\n\x05limit\x18\x01 \x01(\x0b\x32\x18.trademesh.risk.v1.Limit\x12\x16\n\x0eprevious_value\x18\x02 \x01(\t\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\"G\n\x11KillSwitchChanged\x12\x32\n\x0bkill_switch\x18\x01 \x01(\x0b\x32\x1d.trademesh.risk.v1.KillSwitchb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,18 +44,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDERREFUSED']._serialized_end=830
   _globals['_EXPOSURERELEASED']._serialized_start=833
   _globals['_EXPOSURERELEASED']._serialized_end=963
-  _globals['_EXPOSUREFILLED']._serialized_start=966
-  _globals['_EXPOSUREFILLED']._serialized_end=1181
-  _globals['_ACCOUNTCREATED']._serialized_start=1183
-  _globals['_ACCOUNTCREATED']._serialized_end=1263
-  _globals['_ACCOUNTUPDATED']._serialized_start=1265
-  _globals['_ACCOUNTUPDATED']._serialized_end=1345
-  _globals['_INSTRUMENTCREATED']._serialized_start=1347
-  _globals['_INSTRUMENTCREATED']._serialized_end=1436
-  _globals['_INSTRUMENTUPDATED']._serialized_start=1438
-  _globals['_INSTRUMENTUPDATED']._serialized_end=1527
-  _globals['_LIMITUPDATED']._serialized_start=1529
-  _globals['_LIMITUPDATED']._serialized_end=1625
-  _globals['_KILLSWITCHCHANGED']._serialized_start=1627
-  _globals['_KILLSWITCHCHANGED']._serialized_end=1698
+  _globals['_EXPOSUREADJUSTED']._serialized_start=966
+  _globals['_EXPOSUREADJUSTED']._serialized_end=1115
+  _globals['_EXPOSUREFILLED']._serialized_start=1118
+  _globals['_EXPOSUREFILLED']._serialized_end=1333
+  _globals['_ACCOUNTCREATED']._serialized_start=1335
+  _globals['_ACCOUNTCREATED']._serialized_end=1415
+  _globals['_ACCOUNTUPDATED']._serialized_start=1417
+  _globals['_ACCOUNTUPDATED']._serialized_end=1497
+  _globals['_INSTRUMENTCREATED']._serialized_start=1499
+  _globals['_INSTRUMENTCREATED']._serialized_end=1588
+  _globals['_INSTRUMENTUPDATED']._serialized_start=1590
+  _globals['_INSTRUMENTUPDATED']._serialized_end=1679
+  _globals['_LIMITUPDATED']._serialized_start=1681
+  _globals['_LIMITUPDATED']._serialized_end=1777
+  _globals['_KILLSWITCHCHANGED']._serialized_start=1779
+  _globals['_KILLSWITCHCHANGED']._serialized_end=1850
 # @@protoc_insertion_point(module_scope)

@@ -196,6 +196,46 @@ class ExposureReleased(_message.Message):
 Global___ExposureReleased: _TypeAlias = ExposureReleased  # noqa: Y015
 
 @_typing.final
+class ExposureAdjusted(_message.Message):
+    """A fact made an order's reservation larger without an approval: the venue restated or reinstated it, or it was accepted late. It may
+    exceed a limit; approvals that would increase the exposure further are refused then.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELTA_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    IN_BREACH_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    cause: _builtins.str
+    """The stable name of the order event that says so, for example `oms.v1.OrderReplaced`."""
+    in_breach: _builtins.bool
+    """Whether the account is above a limit after it."""
+    @_builtins.property
+    def delta(self) -> Global___ExposureDelta:
+        """The change."""
+
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        delta: Global___ExposureDelta | None = ...,
+        cause: _builtins.str = ...,
+        in_breach: _builtins.bool = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event_time", b"event_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "delta", b"delta", "event_time", b"event_time", "in_breach", b"in_breach"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExposureAdjusted: _TypeAlias = ExposureAdjusted  # noqa: Y015
+
+@_typing.final
 class ExposureFilled(_message.Message):
     """A fill, bust or correction moved exposure from open orders to the position."""
 
