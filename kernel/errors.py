@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
@@ -119,6 +120,13 @@ class TrademeshError(Exception):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.reason.value}, {self.message!r})"
 
+    def __copy__(self) -> Self:
+        """Return an equal error without traceback: one failed batch is raised in many callers."""
+        duplicate = type(self).__new__(type(self), *self.args)
+        duplicate.__dict__.update(self.__dict__)
+        duplicate.__cause__ = self.__cause__
+        return duplicate
+
 
 class InvalidArgumentError(TrademeshError):
     """The request is malformed whatever the state of the system; do not retry."""
@@ -163,6 +171,13 @@ class StaleVersionError(AbortedError):
         self.stream_id = stream_id
         self.expected_version = expected_version
         self.actual_version = actual_version
+
+
+class LeaseLostError(AbortedError):
+    """A write under a lease that this process no longer holds; nothing was persisted. Close what the lease protects."""
+
+    def __init__(self, name: str, epoch: int) -> None:
+        super().__init__(Reason.VERSION_STALE, f"lease {name} is not held at epoch {epoch}", metadata={"lease": name, "epoch": str(epoch)})
 
 
 class ResourceExhaustedError(TrademeshError):

@@ -182,3 +182,27 @@ class HeldLease:
     owner: str
     epoch: int
     deadline: float
+
+
+class Leases(Protocol):
+    """Leases on what must have one owner: a FIX session, a venue connection, a feed, a relay partition."""
+
+    async def acquire(self, name: str) -> HeldLease | None:
+        """Take the lease if it is free, expired or already ours, with a new epoch; None while somebody else holds it."""
+        ...
+
+    async def renew(self, lease: HeldLease) -> HeldLease:
+        """Extend the lease, epoch unchanged.
+
+        Raises:
+            LeaseLostError: it expired or was taken over.
+        """
+        ...
+
+    async def release(self, lease: HeldLease) -> None:
+        """Let the lease expire now; nothing happens if it is no longer ours."""
+        ...
+
+    def still_mine(self, lease: HeldLease) -> bool:
+        """Say whether the owner's own deadline is ahead. Ask immediately before each write to a socket."""
+        ...
