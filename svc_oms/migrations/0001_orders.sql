@@ -1,0 +1,153 @@
+-- Read models of orders, written in the transaction of the events that they follow from, so that a reader sees its own writes.
+-- All of it can be folded again from the log.
+
+-- An order as it stands. `snapshot` is the serialized trademesh.oms.v1.Order; the columns are what lists and kill switches select by.
+-- Few and narrow indexes: each costs every order its write. `open` changes once in an order's life, so most updates touch no index.
+CREATE TABLE orders (
+    order_id text COLLATE "C" NOT NULL,
+    sequence bigint GENERATED ALWAYS AS IDENTITY,
+    account_id text COLLATE "C" NOT NULL,
+    tenant text COLLATE "C" NOT NULL,
+    principal text COLLATE "C" NOT NULL,
+    instrument_id text COLLATE "C" NOT NULL,
+    venue text COLLATE "C" NOT NULL,
+    side smallint NOT NULL,
+    state smallint NOT NULL,
+    open boolean NOT NULL,
+    version integer NOT NULL,
+    snapshot bytea NOT NULL,
+    CONSTRAINT orders_key PRIMARY KEY (order_id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX orders_of_account ON orders (account_id, sequence);
+CREATE INDEX orders_open ON orders (account_id, sequence) WHERE open;
+
+-- Fills, busts and corrections. The key is what counts each of them once, whichever session brought it.
+CREATE TABLE execution (
+    venue text COLLATE "C" NOT NULL,
+    trade_date text COLLATE "C" NOT NULL,
+    exec_id text COLLATE "C" NOT NULL,
+    sequence bigint GENERATED ALWAYS AS IDENTITY,
+    order_id text COLLATE "C" NOT NULL,
+    account_id text COLLATE "C" NOT NULL,
+    instrument_id text COLLATE "C" NOT NULL,
+    payload bytea NOT NULL,
+    CONSTRAINT execution_once PRIMARY KEY (venue, trade_date, exec_id)
+);
+CREATE INDEX execution_of_account ON execution (account_id, sequence);
+CREATE INDEX execution_of_order ON execution (order_id, sequence);
+
+-- Requests that wait to be sent, or for the venue's answer. The queue of the router, and what its clocks watch.
+CREATE TABLE venue_request (
+    venue_client_order_id text COLLATE "C" NOT NULL,
+    number bigint GENERATED ALWAYS AS IDENTITY,
+    venue text COLLATE "C" NOT NULL,
+    order_id text COLLATE "C" NOT NULL,
+    action smallint NOT NULL,
+    requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    sent_at timestamptz,
+    CONSTRAINT venue_request_key PRIMARY KEY (venue_client_order_id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+CREATE INDEX venue_request_unsent ON venue_request (venue, number) WHERE sent_at IS NULL;
+
+-- First answers of cancels and replaces, by the client's key.
+CREATE TABLE request_key (
+    account_id text COLLATE "C" NOT NULL,
+    request_id text COLLATE "C" NOT NULL,
+    command_hash bytea NOT NULL,
+    answer bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT request_key_key PRIMARY KEY (account_id, request_id)
+);
+CREATE INDEX request_key_age ON request_key (created_at);
+
+-- Kill switches as risk has set them. The firm's row always exists: every sender locks it FOR SHARE, and whoever changes any switch locks
+-- it first, so a change waits for the senders that did not see it.
+CREATE TABLE kill_switch (
+    scope smallint NOT NULL,
+    scope_id text COLLATE "C" NOT NULL,
+    active boolean NOT NULL,
+    version bigint NOT NULL,
+    cancel_open_orders boolean NOT NULL,
+    CONSTRAINT kill_switch_key PRIMARY KEY (scope, scope_id)
+);
+INSERT INTO kill_switch (scope, scope_id, active, version, cancel_open_orders) VALUES (1, '*', false, 0, false);
+
+REVOKE ALL ON orders, execution, venue_request, request_key, kill_switch FROM :"runtime_role";
+GRANT SELECT, INSERT, UPDATE ON orders, kill_switch TO :"runtime_role";
+GRANT SELECT, INSERT ON execution TO :"runtime_role";
+GRANT SELECT, INSERT, UPDATE, DELETE ON venue_request TO :"runtime_role";
+GRANT SELECT, INSERT, DELETE ON request_key TO :"runtime_role";
+
+-- The first event of each of these streams: the answer that a repeated key gets.
+CREATE FUNCTION orders_first_events(p_streams text[])
+RETURNS TABLE (stream_id text, type text, payload bytea, tx xid8, "position" bigint) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    SELECT e.stream_id, e.type, e.payload, e.tx, e.position
+    FROM unnest(p_streams) AS u (stream_id) JOIN event e ON e.stream_id = u.stream_id AND e.version = 1;
+END
+$$;
+
+-- The events of these streams above a version of each, in order: what a cached state lacks.
+CREATE FUNCTION orders_events_after(p_streams text[], p_versions integer[])
+RETURNS TABLE (stream_id text, type text, payload bytea) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    SELECT e.stream_id, e.type, e.payload
+    FROM unnest(p_streams, p_versions) AS u (stream_id, version) JOIN event e ON e.stream_id = u.stream_id AND e.version > u.version
+    ORDER BY e.stream_id, e.version;
+END
+$$;
+
+-- Write what follows from a batch of events, in one round trip. n_ new orders, c_ changed ones, q_ queued requests, s_ sent ones,
+-- d_ answered ones, x_ executions. Heads are locked by then, so nobody else writes these rows.
+CREATE FUNCTION orders_project(
+    n_order text[], n_account text[], n_tenant text[], n_principal text[], n_instrument text[], n_venue text[],
+    n_side smallint[], n_state smallint[], n_open boolean[], n_version integer[], n_snapshot bytea[],
+    c_order text[], c_state smallint[], c_open boolean[], c_version integer[], c_snapshot bytea[],
+    q_request text[], q_venue text[], q_order text[], q_action smallint[],
+    s_request text[], d_request text[],
+    x_venue text[], x_date text[], x_exec text[], x_order text[], x_account text[], x_instrument text[], x_payload bytea[]
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF cardinality(n_order) > 0 THEN
+        INSERT INTO orders (order_id, account_id, tenant, principal, instrument_id, venue, side, state, open, version, snapshot)
+        SELECT * FROM unnest(
+            n_order, n_account, n_tenant, n_principal, n_instrument, n_venue, n_side, n_state, n_open, n_version, n_snapshot
+        );
+    END IF;
+    IF cardinality(c_order) > 0 THEN
+        UPDATE orders o SET state = u.state, open = u.open, version = u.version, snapshot = u.snapshot
+        FROM unnest(c_order, c_state, c_open, c_version, c_snapshot) AS u (order_id, state, open, version, snapshot)
+        WHERE o.order_id = u.order_id;
+    END IF;
+    IF cardinality(q_request) > 0 THEN
+        INSERT INTO venue_request (venue_client_order_id, venue, order_id, action)
+        SELECT * FROM unnest(q_request, q_venue, q_order, q_action);
+    END IF;
+    IF cardinality(s_request) > 0 THEN
+        UPDATE venue_request r SET sent_at = clock_timestamp()
+        FROM unnest(s_request) AS u (venue_client_order_id)
+        WHERE r.venue_client_order_id = u.venue_client_order_id;
+    END IF;
+    IF cardinality(d_request) > 0 THEN
+        DELETE FROM venue_request r USING unnest(d_request) AS u (venue_client_order_id)
+        WHERE r.venue_client_order_id = u.venue_client_order_id;
+    END IF;
+    IF cardinality(x_exec) > 0 THEN
+        INSERT INTO execution (venue, trade_date, exec_id, order_id, account_id, instrument_id, payload)
+        SELECT * FROM unnest(x_venue, x_date, x_exec, x_order, x_account, x_instrument, x_payload);
+    END IF;
+END
+$$;
+
+-- Nested loops over the keys whatever the statistics say: a plan cached while the tables were small must not scan them when they are large.
+ALTER FUNCTION orders_first_events SET enable_hashjoin = off;
+ALTER FUNCTION orders_first_events SET enable_mergejoin = off;
+ALTER FUNCTION orders_first_events SET enable_seqscan = off;
+ALTER FUNCTION orders_events_after SET enable_hashjoin = off;
+ALTER FUNCTION orders_events_after SET enable_mergejoin = off;
+ALTER FUNCTION orders_events_after SET enable_seqscan = off;
+ALTER FUNCTION orders_project SET enable_hashjoin = off;
+ALTER FUNCTION orders_project SET enable_mergejoin = off;
+ALTER FUNCTION orders_project SET enable_seqscan = off;

@@ -1,0 +1,1 @@
+"""The only SQL of the order service: appends and read models, one transaction for both."""

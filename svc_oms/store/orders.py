@@ -1,0 +1,174 @@
+"""Orders in PostgreSQL: creations, changes under the lock of the heads, and keys. Every write is one transaction with its events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from kernel.errors import StaleVersionError
+from kernel.events.postgres import PostgresEventStore
+from kernel.ports import Commit, CommitOutcome, LogPosition, NewEvent, StreamAppend
+from kernel.postgres import Database, Record, Transaction
+from svc_oms.codec.events import decode_payload, encode
+from svc_oms.domain import Order, evolve, fold
+from svc_oms.domain.events import Event
+from svc_oms.store.cache import OrderCache
+from svc_oms.store.projection import PROJECT, Projection
+
+STREAM_PREFIX = "order-"
+
+_FIRST_EVENTS = "SELECT stream_id, type, payload, tx, position FROM orders_first_events($1)"
+_EVENTS_AFTER = "SELECT stream_id, type, payload FROM orders_events_after($1, $2)"
+
+
+def stream_of(order_id: str) -> str:
+    """Return the stream of an order."""
+    return STREAM_PREFIX + order_id
+
+
+@dataclass(frozen=True, slots=True)
+class FirstAnswer:
+    """An order as its first event left it, and where that event stands: what a repeated key is answered with."""
+
+    order: Order
+    position: LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """An order that begins: its first event, the order after it, and that order serialized."""
+
+    order: Order
+    event: NewEvent
+    snapshot: bytes
+
+
+class OrderUnit:
+    """One transaction over some orders. Lock them, decide on what was found, record, and let `OrderStore.unit` commit.
+
+    Lock order is: heads in id order (once), then the service's own rows. Anything else can deadlock.
+    """
+
+    def __init__(self, transaction: Transaction, log: PostgresEventStore, cache: OrderCache) -> None:
+        self.transaction = transaction
+        self._log = log
+        self._cache = cache
+        self._before: dict[str, Order | None] = {}
+        self._after: dict[str, Order] = {}
+        self._events: dict[str, list[Event]] = {}
+        self._others: list[StreamAppend] = []
+        self._other_heads: dict[str, int] = {}
+
+    async def lock(self, order_ids: Iterable[str], *, other_streams: Sequence[str] = ()) -> Mapping[str, Order | None]:
+        """Lock the orders (and other streams) until the transaction ends, and return them; None for one that has no events."""
+        ids = sorted(set(order_ids))
+        heads = await self._log.lock(self.transaction, [*(stream_of(order_id) for order_id in ids), *other_streams])
+        self._other_heads = {stream_id: heads[stream_id] for stream_id in other_streams}
+        behind: dict[str, int] = {}
+        for order_id in ids:
+            known = self._cache.get(order_id)
+            version = heads[stream_of(order_id)]
+            if known is not None and known.version > version:
+                known = None
+            self._before[order_id] = known
+            if version > (known.version if known is not None else 0):
+                behind[stream_of(order_id)] = known.version if known is not None else 0
+        if behind:
+            rows = await self.transaction.fetch(_EVENTS_AFTER, list(behind), list(behind.values()))
+            for stream_id, type_name, payload in rows:
+                order_id = stream_id[len(STREAM_PREFIX) :]
+                self._before[order_id] = evolve(self._before[order_id], decode_payload(type_name, payload))
+        for order_id, order in self._before.items():
+            assert (order.version if order is not None else 0) == heads[stream_of(order_id)], f"order {order_id} folds short of its head"
+        return self._before
+
+    def order(self, order_id: str) -> Order | None:
+        """Return a locked order as this transaction has left it so far."""
+        return self._after.get(order_id) or self._before[order_id]
+
+    def record(self, order_id: str, events: Sequence[Event]) -> Order | None:
+        """Add events of a locked order and return it after them."""
+        order = fold(events, self.order(order_id))
+        if events:
+            assert order is not None
+            self._after[order_id] = order
+            self._events.setdefault(order_id, []).extend(events)
+        return order
+
+    def record_other(self, stream_id: str, events: Sequence[NewEvent]) -> None:
+        """Add events of another stream that was locked with the orders. Once per stream."""
+        self._others.append(StreamAppend(stream_id, self._other_heads[stream_id], tuple(events)))
+
+    async def flush(self) -> LogPosition | None:
+        """Write events and read models; return the position of the last event, None where nothing was recorded. Call it once."""
+        appends = list(self._others)
+        projection = Projection()
+        for order_id, events in self._events.items():
+            before, after = self._before[order_id], self._after[order_id]
+            encoded = tuple(encode(event, after.terms) for event in events)
+            appends.append(StreamAppend(stream_of(order_id), 0 if before is None else before.version, encoded))
+            projection.add(before, after, events)
+        if not appends:
+            return None
+        outcome = (await self._log.append(self.transaction, [Commit(tuple(appends))]))[0]
+        if isinstance(outcome, StaleVersionError):
+            raise AssertionError("a locked head moved") from outcome
+        if self._events:
+            await self.transaction.execute(PROJECT, *projection.arguments())
+        self.transaction.after_commit(self._remember)
+        return outcome
+
+    def _remember(self) -> None:
+        for order in self._after.values():
+            self._cache.put(order)
+
+
+class OrderStore:
+    """The orders of this schema. Many replicas may use it at once."""
+
+    def __init__(self, database: Database, log: PostgresEventStore, cache: OrderCache | None = None) -> None:
+        self.database = database
+        self.log = log
+        self._cache = cache or OrderCache()
+
+    async def first_answers(self, order_ids: Sequence[str]) -> dict[str, FirstAnswer]:
+        """Return the first answer of every order that exists, in one round trip."""
+        rows = await self.database.fetch(_FIRST_EVENTS, [stream_of(order_id) for order_id in order_ids])
+        return {row["stream_id"][len(STREAM_PREFIX) :]: _first_answer(row) for row in rows}
+
+    async def create(self, creations: Sequence[Creation]) -> list[CommitOutcome]:
+        """Record orders that begin, all in one transaction; one whose stream has begun fails alone.
+
+        Raises:
+            UnavailableError, ResourceExhaustedError: nothing was recorded.
+            OutcomeUnknownError: read the keys.
+        """
+        commits = [Commit.single(stream_of(creation.order.order_id), 0, creation.event) for creation in creations]
+        async with self.database.transaction() as transaction:
+            outcomes = await self.log.append(transaction, commits)
+            projection = Projection()
+            begun = [creation for creation, outcome in zip(creations, outcomes, strict=True) if isinstance(outcome, LogPosition)]
+            for creation in begun:
+                projection.add_new(creation.order, creation.snapshot)
+            if begun:
+                await transaction.execute(PROJECT, *projection.arguments())
+        for creation in begun:
+            self._cache.put(creation.order)
+        return outcomes
+
+    @asynccontextmanager
+    async def unit(self) -> AsyncIterator[OrderUnit]:
+        """Run a block as one transaction over orders; it is flushed by the block and committed at its end.
+
+        Raises:
+            as `Database.transaction`.
+        """
+        async with self.database.transaction() as transaction:
+            yield OrderUnit(transaction, self.log, self._cache)
+
+
+def _first_answer(row: Record) -> FirstAnswer:
+    order = fold((decode_payload(row["type"], row["payload"]),))
+    assert order is not None
+    return FirstAnswer(order, LogPosition(row["tx"], row["position"]))

@@ -1,0 +1,111 @@
+"""What the read models must hold after events, as the arrays of one statement. Pure: a fold of the log gives the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from svc_oms.codec.orders import abandoned_message, execution_message, order_message
+from svc_oms.domain import Action, Order, OrderState
+from svc_oms.domain.events import Event, ExecutionRecorded
+
+PROJECT = "SELECT orders_project(" + ", ".join(f"${number}" for number in range(1, 30)) + ")"
+
+
+class OpenRequest(NamedTuple):
+    """A request that waits to be sent, or for the venue's answer."""
+
+    action: Action
+    sent: bool
+
+
+def open_requests(order: Order | None) -> Mapping[str, OpenRequest]:
+    """Return the requests of an order that the router still has to do something about, by ClOrdID at the venue."""
+    if order is None or order.terminal:
+        return {}
+    found = {request.venue_client_order_id: OpenRequest(request.action, request.sent) for request in order.requests if not request.overdue}
+    if order.state is OrderState.PENDING_NEW and not order.overdue:
+        found[order.order_id] = OpenRequest(Action.NEW, order.routed)
+    return found
+
+
+def snapshot_of(order: Order) -> bytes:
+    """Return the order as the read model keeps it: a serialized `trademesh.oms.v1.Order`."""
+    message = abandoned_message(order) if order.state is OrderState.ABANDONED else order_message(order)
+    return message.SerializeToString()
+
+
+class Projection:
+    """Collects the rows of a batch. Add each order once, with its state before the batch and after it."""
+
+    __slots__ = ("_answered", "_changed", "_executions", "_new", "_queued", "_sent")
+
+    def __init__(self) -> None:
+        self._new: list[tuple[object, ...]] = []
+        self._changed: list[tuple[object, ...]] = []
+        self._queued: list[tuple[object, ...]] = []
+        self._sent: list[str] = []
+        self._answered: list[str] = []
+        self._executions: list[tuple[object, ...]] = []
+
+    def add_new(self, order: Order, snapshot: bytes) -> None:
+        """Add an order that begins."""
+        terms = order.terms
+        self._new.append(
+            (
+                terms.order_id,
+                terms.account_id,
+                terms.tenant,
+                terms.principal,
+                terms.instrument_id,
+                terms.venue,
+                terms.side.value,
+                order.state.value,
+                not order.terminal,
+                order.version,
+                snapshot,
+            )
+        )
+        if order.state is OrderState.PENDING_NEW:
+            self._queued.append((terms.order_id, terms.venue, terms.order_id, 0))
+
+    def add(self, before: Order | None, after: Order, events: Iterable[Event]) -> None:
+        """Add an order that changed, or began and changed, by these events."""
+        if before is None:
+            self.add_new(after, snapshot_of(after))
+        else:
+            self._changed.append((after.order_id, after.state.value, not after.terminal, after.version, snapshot_of(after)))
+            self._add_requests(after, open_requests(before), open_requests(after))
+        for event in events:
+            if isinstance(event, ExecutionRecorded):
+                self._add_execution(after, event)
+
+    def _add_requests(self, order: Order, before: Mapping[str, OpenRequest], after: Mapping[str, OpenRequest]) -> None:
+        terms = order.terms
+        for request, now in after.items():
+            was = before.get(request)
+            if was is None:
+                self._queued.append((request, terms.venue, terms.order_id, now.action.value))
+            if now.sent and (was is None or not was.sent):
+                self._sent.append(request)
+        self._answered.extend(request for request in before if request not in after)
+
+    def _add_execution(self, order: Order, event: ExecutionRecorded) -> None:
+        key, terms = event.execution.key, order.terms
+        payload = execution_message(event.execution, terms).SerializeToString()
+        self._executions.append((*key, terms.order_id, terms.account_id, terms.instrument_id, payload))
+
+    def arguments(self) -> list[object]:
+        """Return the arrays that `PROJECT` takes."""
+        return [
+            *_columns(self._new, 11),
+            *_columns(self._changed, 5),
+            *_columns(self._queued, 4),
+            self._sent,
+            self._answered,
+            *_columns(self._executions, 7),
+        ]
+
+
+def _columns(rows: list[tuple[object, ...]], width: int) -> list[object]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
