@@ -153,10 +153,10 @@ def _parse_framed(data: bytes, begin_string: str, body_start: int, fields_max: i
         fields = _parse_with_data(parts)
     if fields[0][0] != 35 or not fields[0][1]:
         raise GarbledError("third field is not 35")
-    message = Message(begin_string, fields, len(data))
+    message = Message(begin_string, fields, data)
     if _LENGTH_TAGS.isdisjoint(message.first_by_tag):
         return message
-    return Message(begin_string, _parse_with_data(parts), len(data))
+    return Message(begin_string, _parse_with_data(parts), data)
 
 
 def _parse_with_data(parts: list[str]) -> list[Pair]:

@@ -38,16 +38,17 @@ class Message:
     """One message as read. `fields` holds every `(tag, text)` in wire order, without 8, 9 and 10; 35 is the first.
 
     Lookups by tag give the first occurrence. `duplicates` is True where some tag occurs more than once, which is right
-    only inside repeating groups (`group`). Values are text in ISO 8859-1, so every byte survives a round trip.
+    only inside repeating groups (`group`). Values are text in ISO 8859-1, so every byte survives a round trip. `raw` is the
+    whole message as it came, for the record.
     """
 
-    __slots__ = ("_first", "begin_string", "duplicates", "fields", "msg_type", "size")
+    __slots__ = ("_first", "begin_string", "duplicates", "fields", "msg_type", "raw")
 
-    def __init__(self, begin_string: str, fields: list[Pair], size: int = 0) -> None:
+    def __init__(self, begin_string: str, fields: list[Pair], raw: bytes = b"") -> None:
         self.begin_string = begin_string
         self.fields = fields
         self.msg_type = fields[0][1]
-        self.size = size
+        self.raw = raw
         first = dict(fields)
         self.duplicates = len(first) != len(fields)
         if self.duplicates:
