@@ -16,6 +16,7 @@ from kernel.fix.steps import AppMessage, Sequences
 
 MEMBERS_MAX = 256
 PASSWORD_LENGTH_MIN = 12
+_SWITCHES = ("cancel_on_disconnect", "accept_reset")
 _COMP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
 
@@ -25,12 +26,18 @@ class CredentialsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A member's entry: CompID, Username (553), Password (554), and whether a lost connection cancels its open orders."""
+    """A member's entry: CompID, Username (553) and Password (554) of its Logon.
+
+    Attributes:
+        cancel_on_disconnect: whether a lost connection cancels its open orders.
+        accept_reset: whether it may start its numbers anew (141=Y), which makes it lose reports it has not read.
+    """
 
     comp_id: str
     username: str
     password: str = field(repr=False)
     cancel_on_disconnect: bool = False
+    accept_reset: bool = False
 
     def admits(self, logon: Message) -> bool:
         """Whether a Logon brings the right name and password; compared in constant time."""
@@ -88,7 +95,7 @@ def _parse_member(fields: object) -> Credentials:
     if not isinstance(fields, dict):
         raise CredentialsError("expected an object for each member")
     where = f"member {fields.get('comp_id')!r}"
-    unknown = sorted(set(fields) - {"comp_id", "username", "password", "cancel_on_disconnect"})
+    unknown = sorted(set(fields) - {"comp_id", "username", "password", *_SWITCHES})
     if unknown:
         raise CredentialsError(f"{where}: unknown field {unknown[0]!r}")
     for name in ("comp_id", "username", "password"):
@@ -98,13 +105,15 @@ def _parse_member(fields: object) -> Credentials:
         raise CredentialsError(f"{where}.comp_id: expected {_COMP_ID.pattern}")
     if len(fields["password"]) < PASSWORD_LENGTH_MIN:
         raise CredentialsError(f"{where}.password: at least {PASSWORD_LENGTH_MIN} characters")
-    if not isinstance(fields.get("cancel_on_disconnect", False), bool):
-        raise CredentialsError(f"{where}.cancel_on_disconnect: expected true or false")
-    return Credentials(fields["comp_id"], fields["username"], fields["password"], fields.get("cancel_on_disconnect", False))
+    switches = {name: fields.get(name, False) for name in _SWITCHES}
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise CredentialsError(f"{where}.{name}: expected true or false")
+    return Credentials(fields["comp_id"], fields["username"], fields["password"], **switches)
 
 
 def parse_credentials(document: str) -> Mapping[str, Credentials]:
-    """Read `{"members": [{"comp_id", "username", "password", "cancel_on_disconnect"?}, …]}`.
+    """Read `{"members": [{"comp_id", "username", "password", "cancel_on_disconnect"?, "accept_reset"?}, …]}`.
 
     Raises:
         CredentialsError: not of that form, or a member twice.

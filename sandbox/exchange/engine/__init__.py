@@ -18,11 +18,18 @@ class Engine:
     Args:
         instruments: what trades.
         retention: how much closed business is kept in memory.
+        state: a restored state to go on from; its instruments and retention apply.
         observer: called with each event right after it was folded, so that it sees the state the event left.
     """
 
-    def __init__(self, instruments: Mapping[str, Instrument], retention: Retention | None = None, observer: Observer | None = None) -> None:
-        self.state = VenueState(instruments, retention)
+    def __init__(
+        self,
+        instruments: Mapping[str, Instrument],
+        retention: Retention | None = None,
+        state: VenueState | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.state = VenueState(instruments, retention) if state is None else state
         self._observer = observer
 
     def execute(self, command: Command) -> list[Event]:

@@ -1,0 +1,260 @@
+"""The venue's sockets: FIX acceptor and reference feed on TCP, control on a UNIX socket. One loop, one thread.
+
+Whatever the sockets bring in one turn of the loop becomes one batch: one journal write, one fdatasync, one socket write per member.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from kernel.fix.codec import MessageReader
+from kernel.fix.message import Garbled, Message
+from sandbox.exchange.control import LINE_BYTES_MAX, Control
+from sandbox.exchange.exchange import Exchange
+from sandbox.exchange.feed import READERS_MAX
+from sandbox.exchange.journal import JournalError
+from sandbox.exchange.members import Member
+from sandbox.exchange.pacer import FlowPacer
+
+CONNECTIONS_MAX = 64
+LOGON_TIMEOUT_SECONDS = 10.0
+# A member that lets this much pile up is dropped; its reports wait in the journal.
+WRITE_BUFFER_BYTES_MAX = 64 * 1024 * 1024
+FEED_BUFFER_BYTES = 256 * 1024
+PULSE_SECONDS = 0.02
+HEARTBEAT_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class FixConnection(asyncio.Protocol):
+    """One connection at the FIX door: a stranger until its Logon, then a member's link."""
+
+    def __init__(self, server: "ExchangeServer") -> None:
+        self._server = server
+        self._reader = MessageReader()
+        self._member: Member | None = None
+        self._transport: asyncio.Transport | None = None
+        self._logon_timeout: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._server.fix_connections) >= CONNECTIONS_MAX:
+            self.abort("too many connections")
+            return
+        self._server.fix_connections.add(self)
+        self._logon_timeout = asyncio.get_running_loop().call_later(LOGON_TIMEOUT_SECONDS, self.abort, "no logon in time")
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        items = self._reader.feed(data)
+        if items:
+            self._server.guard(lambda: self._take(items))
+
+    def _take(self, items: list[Message | Garbled]) -> None:
+        exchange = self._server.exchange
+        if self._member is not None:
+            if self._member.link is self:
+                exchange.receive(self._member, items)
+        else:
+            first = items[0]
+            self._member = exchange.logon(self, first, items[1:]) if isinstance(first, Message) else None
+            if self._member is None:
+                self.abort("the first message is not a valid logon")
+                return
+            if self._logon_timeout is not None:
+                self._logon_timeout.cancel()
+        self._server.commit_soon()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.fix_connections.discard(self)
+        self._transport = None
+        if self._logon_timeout is not None:
+            self._logon_timeout.cancel()
+        member = self._member
+        if member is not None:
+            self._server.guard(lambda: self._server.exchange.lost(member, self))
+            self._server.commit_soon()
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; a peer that does not read them is dropped."""
+        if self._transport is None:
+            return
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
+            self.abort("the member does not read")
+
+    def close(self, reason: str) -> None:
+        """Close after what was queued."""
+        if self._transport is not None:
+            _log.info("fix connection closed", extra={"fields": {"member": self._name, "reason": reason}})
+            self._transport.close()
+
+    def abort(self, reason: str) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            _log.info("fix connection dropped", extra={"fields": {"member": self._name, "reason": reason}})
+            self._transport.abort()
+
+    @property
+    def _name(self) -> str:
+        return self._member.comp_id if self._member is not None else ""
+
+
+class FeedConnection(asyncio.Protocol):
+    """A subscriber of the reference feed. What it sends is ignored."""
+
+    def __init__(self, server: "ExchangeServer") -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self.is_behind = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        exchange = self._server.exchange
+        if exchange.feed.reader_count >= READERS_MAX:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=FEED_BUFFER_BYTES)
+        # A subscriber must not learn of what is not durable yet.
+        self._server.guard(exchange.commit)
+        exchange.feed.attach(self, exchange.clock.now_ns())
+
+    def pause_writing(self) -> None:
+        self.is_behind = True
+
+    def resume_writing(self) -> None:
+        self.is_behind = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._server.exchange.feed.detach(self)
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+
+class ControlConnection(asyncio.Protocol):
+    """The operator: a line in, a line out."""
+
+    def __init__(self, server: "ExchangeServer") -> None:
+        self._server = server
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        if max(map(len, (*lines, self._buffer))) > LINE_BYTES_MAX:
+            self._transport.write(b'{"ok":false,"error":"the line is too long"}\n')
+            self._transport.close()
+            return
+        answers: list[str] = []
+        self._server.guard(lambda: answers.extend(self._server.control.handle(line) for line in lines))
+        self._server.guard(self._server.exchange.commit)
+        self._server.guard(self._server.exchange.flush_feed)
+        self._transport.write("".join(f"{answer}\n" for answer in answers).encode())
+
+
+class ExchangeServer:
+    """Serves one exchange until `stopped` is set. After a failure to journal, `failure` has the reason and nothing more is sent."""
+
+    def __init__(self, exchange: Exchange, flow_rate: float) -> None:
+        self.exchange = exchange
+        self.pacer = FlowPacer(exchange.venue, flow_rate, exchange.clock.monotonic())
+        self.control = Control(exchange, self.pacer)
+        self.fix_connections: set[FixConnection] = set()
+        self.stopped = asyncio.Event()
+        self.failure: JournalError | None = None
+        self._servers: list[asyncio.AbstractServer] = []
+        self._commit_scheduled = False
+        self._heartbeat_due = 0.0
+        self._pulse_handle: asyncio.TimerHandle | None = None
+
+    async def start(self, host: str, fix_port: int, feed_port: int, control_path: Path | None) -> tuple[int, int]:
+        """Bind the sockets (port 0: any) and return the FIX and the feed port.
+
+        Raises:
+            OSError: an address is taken or not allowed.
+        """
+        loop = asyncio.get_running_loop()
+        fix = await loop.create_server(lambda: FixConnection(self), host, fix_port)
+        feed = await loop.create_server(lambda: FeedConnection(self), host, feed_port)
+        self._servers += [fix, feed]
+        if control_path is not None:
+            listener = _private_listener(control_path)
+            self._servers.append(await loop.create_unix_server(lambda: ControlConnection(self), sock=listener))
+        self._pulse()
+        fix_address, feed_address = fix.sockets[0].getsockname(), feed.sockets[0].getsockname()
+        return fix_address[1], feed_address[1]
+
+    def guard(self, action: Callable[[], object]) -> None:
+        """Run something that may touch the journal; when it fails to write, the venue ends without another word."""
+        if self.failure is not None:
+            return
+        try:
+            action()
+        except JournalError as error:
+            self.failure = error
+            self.stopped.set()
+
+    def commit_soon(self) -> None:
+        """Commit once everything that this turn of the loop brings was read."""
+        if not self._commit_scheduled:
+            self._commit_scheduled = True
+            asyncio.get_running_loop().call_soon(self._commit)
+
+    def _commit(self) -> None:
+        self._commit_scheduled = False
+        self.guard(self.exchange.commit)
+
+    def _pulse(self) -> None:
+        """Let time pass: every 20 ms, timers and flow; reference prices that changed; every 0.5 s, the feed's heartbeat."""
+        loop = asyncio.get_running_loop()
+        self._pulse_handle = loop.call_later(PULSE_SECONDS, self._pulse)
+        now = self.exchange.clock.monotonic()
+        self.guard(lambda: self.pacer.run(now))
+        self.guard(self.exchange.tick)
+        self.guard(self.exchange.commit)
+        self.guard(self.exchange.flush_feed)
+        if now >= self._heartbeat_due and self.failure is None:
+            self._heartbeat_due = now + HEARTBEAT_SECONDS
+            self.exchange.feed.heartbeat(self.exchange.clock.now_ns())
+
+    async def close(self) -> None:
+        """Stop listening, log members out, commit, close the journal."""
+        if self._pulse_handle is not None:
+            self._pulse_handle.cancel()
+        for server in self._servers:
+            server.close()
+        if self.failure is None:
+            self.guard(self.exchange.stop)
+        else:
+            self.exchange.journal.close()
+        # One turn of the loop, so that the transports flush the Logouts.
+        await asyncio.sleep(0)
+
+
+def _private_listener(path: Path) -> socket.socket:
+    """Bind a UNIX socket that only its owner may connect to; a stale one from before is replaced."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    listener.setblocking(False)
+    return listener
