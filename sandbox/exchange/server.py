@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from kernel.fix.codec import MessageReader
 from kernel.fix.message import Garbled, Message
@@ -41,8 +42,8 @@ class FixConnection(asyncio.Protocol):
         self._logon_timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports have the methods of asyncio.Transport without being one.
+        self._transport = cast("asyncio.Transport", transport)
         if len(self._server.fix_connections) >= CONNECTIONS_MAX:
             self.abort("too many connections")
             return
@@ -115,13 +116,12 @@ class FeedConnection(asyncio.Protocol):
         self.is_behind = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         exchange = self._server.exchange
         if exchange.feed.reader_count >= READERS_MAX:
-            transport.abort()
+            self._transport.abort()
             return
-        transport.set_write_buffer_limits(high=FEED_BUFFER_BYTES)
+        self._transport.set_write_buffer_limits(high=FEED_BUFFER_BYTES)
         # A subscriber must not learn of what is not durable yet.
         self._server.guard(exchange.commit)
         exchange.feed.attach(self, exchange.clock.now_ns())
@@ -151,8 +151,7 @@ class ControlConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None

@@ -207,10 +207,8 @@ class Venue:
             self._mass_status(owner, delivery)
             return False
         if message.msg_type not in _REQUEST_NAMES:
-            _log.warning(
-                "member rejected a message",
-                extra={"fields": {"member": owner, "msg_type": message.msg_type, "text": message.get(tags.TEXT)}},
-            )
+            fields = {"member": owner, "msg_type": message.msg_type, "text": message.get(tags.TEXT) or ""}
+            _log.warning("member rejected a message", extra={"fields": fields})
             return False
         rule = self._request_rule(owner, delivery) if self._parts.faults.active else None
         if rule is None or rule.action is Action.DISCONNECT:
