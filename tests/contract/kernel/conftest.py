@@ -1,0 +1,29 @@
+"""Every store that keeps the `EventStore` contract, under one name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kernel.clock import SystemClock
+from kernel.events.memory import MemoryEventStore
+from kernel.events.postgres import PostgresEventStore
+from kernel.ports import EventStore
+from kernel.postgres import KERNEL_MIGRATIONS, Database, migrate
+from mesh.local.provision import ServiceDatabase
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[EventStore]:
+    if request.param == "memory":
+        yield MemoryEventStore(SystemClock())
+        return
+    # Asked for here, so that the memory half needs no server.
+    service: ServiceDatabase = request.getfixturevalue("service_database")
+    await migrate(service.owner_dsn, service.role, [KERNEL_MIGRATIONS])
+    database = await Database.open(service.dsn)
+    store = PostgresEventStore(database)
+    yield store
+    await store.close()
+    await database.close()
