@@ -135,7 +135,9 @@ class GrpcServer:
                 ("grpc.max_metadata_size", 32 * 1024),
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 500),
+                ("grpc.http2.max_ping_strikes", 0),
+                ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.so_reuseport", 0),
             )
         )

@@ -11,6 +11,7 @@ from kernel.errors import Reason, UnauthenticatedError
 from kernel.identity import Identity, User
 
 NO_DEADLINE = float("inf")
+_ODD = frozenset("13579bdf")
 
 
 class CallContext:
@@ -60,6 +61,11 @@ class CallContext:
         if user is None:
             raise UnauthenticatedError(Reason.USER_UNAUTHENTICATED, "the method requires a user")
         return user
+
+    @property
+    def sampled(self) -> bool:
+        """Return whether the call's trace is recorded (W3C Trace Context, the last bit of the flags)."""
+        return self.traceparent[-1:] in _ODD
 
     def remaining_seconds(self) -> float:
         """Return the time that is left, 0 or more, infinite without a deadline."""

@@ -64,8 +64,8 @@ _BARE_REASONS: dict[grpc.StatusCode, Reason] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.OVERLOADED,
 }
 
-# What gRPC core says when no connection was there to send on; a test against real gRPC pins both texts.
-_NEVER_SENT = ("connections to all backends failing", "failed to connect to all addresses")
+NEVER_SENT = ("connections to all backends failing", "failed to connect to all addresses")
+"""What gRPC core says when no connection was there to send on; a test against real gRPC pins it."""
 
 
 def status_code(error: TrademeshError) -> grpc.StatusCode:
@@ -191,8 +191,11 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, dependency: str, repeatable: 
 def _from_bare(code: grpc.StatusCode, text: str, *, dependency: str, repeatable: bool) -> TrademeshError:
     """A status without our ErrorInfo: a proxy's, or gRPC's own. Without it a write's outcome is unknown, unless it was never sent."""
     metadata = {"dependency": dependency, "grpc_code": code.name}
+    never_sent = text.startswith(NEVER_SENT)
+    if never_sent:
+        metadata["never_sent"] = "true"
     message = f"{dependency}: {code.name}: {text[:200]}"
-    if code is grpc.StatusCode.UNAVAILABLE and (repeatable or text.startswith(_NEVER_SENT)):
+    if code is grpc.StatusCode.UNAVAILABLE and (repeatable or never_sent):
         return UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, message, metadata=metadata)
     if code in _BARE_REASONS and not text.startswith("Received message larger"):
         cls = NotFoundError if code is grpc.StatusCode.UNIMPLEMENTED else _CLASSES[code.value[0]]
