@@ -57,7 +57,7 @@ async def prepare(config: DatabasesConfig) -> None:
         database = provisioner.provision(service, DATABASE)
         applied = await migrate(database.owner_dsn, database.role, migration_sources(service))
         write_private(config.address_directory / f"{service}.dsn", database.dsn.reveal())
-        print(f"{service}: {len(applied)} migrations applied")
+        print(f"{service}: {len(applied)} migrations applied", flush=True)
 
 
 def main() -> int:
@@ -68,7 +68,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return CONFIGURATION_EXIT_CODE
     except (ProvisionError, MigrationError, TrademeshError) as error:
-        print(f"databases: {error}", file=sys.stderr)
+        # The driver's own words name the statement; only a developer of a migration sees them.
+        because = f" ({error.__cause__})" if error.__cause__ is not None else ""
+        print(f"databases: {error}{because}", file=sys.stderr)
         return 1
     return 0
 

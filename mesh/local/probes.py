@@ -1,8 +1,7 @@
-"""How readiness shows: gRPC health, a listening socket, a ready file."""
+"""How readiness shows: gRPC health or a ready file."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,32 +38,15 @@ class GrpcHealth:
 
 
 @dataclass(frozen=True)
-class Listening:
-    """A TCP port on this machine accepts connections."""
-
-    host: str
-    port: int
-
-    async def __call__(self, pid: int) -> bool:
-        """Return whether somebody accepts."""
-        try:
-            async with asyncio.timeout(PROBE_SECONDS_MAX):
-                _, writer = await asyncio.open_connection(self.host, self.port)
-        except (OSError, TimeoutError):
-            return False
-        writer.close()
-        return True
-
-
-@dataclass(frozen=True)
 class ReadyFile:
-    """A file holds the process's id; the process writes it when it is ready. One left by a predecessor has another id."""
+    """A file in which the process names its id, alone or as `pid=<id>`, when it is ready. A predecessor's has another id."""
 
     path: Path
 
     async def __call__(self, pid: int) -> bool:
         """Return whether the file is this process's."""
         try:
-            return self.path.read_text() == str(pid)
+            words = self.path.read_text().split()
         except OSError:
             return False
+        return str(pid) in words or f"pid={pid}" in words

@@ -41,15 +41,15 @@ class Rotation:
         return log.with_name(f"{log.name}.{number}")
 
 
-def tail(log: Path, *, lines_max: int = 20, bytes_max: int = 8_192) -> list[str]:
-    """Return the last lines of a log; none when there is no log."""
+def tail(log: Path, *, lines_max: int = 20, bytes_max: int = 8_192, offset: int = 0) -> list[str]:
+    """Return the last lines of a log, of what stands behind `offset` bytes; none when there is no log."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - bytes_max))
+            file.seek(max(offset, size - bytes_max))
             text = file.read().decode(errors="replace")
     except OSError:
         return []
     lines = text.splitlines()
     # The first line of a cut block is half a line.
-    return (lines[1:] if size > bytes_max else lines)[-lines_max:]
+    return (lines[1:] if size - bytes_max > offset else lines)[-lines_max:]

@@ -45,6 +45,7 @@ class _Record:
     retry_at: float | None = None
     last_end: str = ""
     was_ready: bool = False
+    log_offset: int = 0
     reached: asyncio.Event = field(default_factory=asyncio.Event)
 
     def report(self, log: str) -> InstanceReport:
@@ -197,8 +198,11 @@ class Supervisor:
     async def _run_once(self, record: _Record) -> int:
         """Start the unit's process and return its exit code once it has ended."""
         record.started_at, record.retry_at, record.was_ready = self._clock.now().timestamp(), None, False
+        log = self._layout.log(record.unit.name)
+        # What earlier runs wrote explains nothing about this one.
+        record.log_offset = log.stat().st_size if log.exists() else 0
         try:
-            record.process = await Process.start(record.unit, self._layout.log(record.unit.name))
+            record.process = await Process.start(record.unit, log)
         except OSError as error:
             record.last_end = f"cannot start: {error.strerror}"
             return -1
@@ -260,6 +264,6 @@ class Supervisor:
                 if given_up
                 else f"{record.unit.name} was not ready within {timeout_seconds:g} s"
             )
-            quoted = "".join(f"\n    {line}" for line in tail(log)) or "\n    (its log is empty)"
+            quoted = "".join(f"\n    {line}" for line in tail(log, offset=record.log_offset)) or "\n    (its log is empty)"
             texts.append(f"{what}. The end of its log, {log}:{quoted}")
         return "\n".join(texts) or f"the mesh was not ready within {timeout_seconds:g} s"

@@ -1,0 +1,1 @@
+"""The `trademesh` command."""
