@@ -17,9 +17,11 @@ TTL_SECONDS = 6.0
 MARGIN_SECONDS = 1.0
 """How much earlier than PostgreSQL the owner considers its lease over; covers clocks that run at different rates."""
 
+# The first condition lets a rival ask without locking the row, which would hold up the owner's writes.
 _ACQUIRE = """
 INSERT INTO lease AS held (name, owner, epoch, expires_at)
-VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3))
+SELECT $1, $2, 1, clock_timestamp() + make_interval(secs => $3)
+WHERE NOT EXISTS (SELECT FROM lease l WHERE l.name = $1 AND l.owner <> $2 AND l.expires_at > clock_timestamp())
 ON CONFLICT (name) DO UPDATE
     SET owner = excluded.owner, epoch = held.epoch + 1, expires_at = clock_timestamp() + make_interval(secs => $3)
     WHERE held.expires_at <= clock_timestamp() OR held.owner = excluded.owner

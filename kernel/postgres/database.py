@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -294,8 +295,9 @@ async def _roll_back(connection: Connection) -> None:
     try:
         await connection.execute("ROLLBACK")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-        # The session cannot be trusted; without it the server rolls back by itself.
-        connection.terminate()
+        # The session cannot be trusted; without it the server rolls back by itself. A lost one has left the pool already.
+        with contextlib.suppress(asyncpg.InterfaceError):
+            connection.terminate()
 
 
 def _outcome_unknown() -> OutcomeUnknownError:
