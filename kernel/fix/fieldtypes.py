@@ -65,6 +65,7 @@ def _parse_whole_second(text: str) -> datetime:
     return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
 
 
+@lru_cache(maxsize=4096)
 def parse_timestamp(text: str) -> datetime:
     """A UTCTimestamp, `YYYYMMDD-HH:MM:SS` with 0, 3, 6 or 9 digits of a fraction (nanoseconds are cut to microseconds).
 
@@ -93,6 +94,7 @@ def format_timestamp(value: datetime) -> str:
     return f"{second}.{value.microsecond // 1000:03}"
 
 
+@lru_cache(maxsize=256)
 def parse_date(text: str) -> date:
     """A LocalMktDate or UTCDateOnly, `YYYYMMDD`. Raises ValueError otherwise."""
     match = _DATE.fullmatch(text)

@@ -6,7 +6,7 @@ Nothing is judged here, and nothing is lost: a report whose fields cannot be rea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 from kernel.fix import tags
 from kernel.fix.dictionary import VALUE_INCORRECT
@@ -141,7 +141,6 @@ def _execution_report(message: Message, venue: str) -> VenueReport:
     if kind is ReportKind.STATUS and state is OrderState.REJECTED and reason == _UNKNOWN_ORDER_REASON:
         kind = ReportKind.UNKNOWN_ORDER
     transact_time = _transact_time(message)
-    trade_date = message.date(tags.TRADE_DATE) or transact_time.date()
     return VenueReport(
         kind=kind,
         venue=venue,
@@ -151,7 +150,7 @@ def _execution_report(message: Message, venue: str) -> VenueReport:
         # The ExecID of a status answer is no execution's: "0" by the standard, some venues repeat an older one.
         exec_id="" if kind in (ReportKind.STATUS, ReportKind.UNKNOWN_ORDER) else message.require(tags.EXEC_ID),
         exec_ref_id=message.get(tags.EXEC_REF_ID) or "",
-        trade_date=format_date(trade_date),
+        trade_date=_trade_date(message, transact_time),
         transact_time=transact_time,
         state=state,
         quantity=message.decimal(tags.ORDER_QTY),
@@ -173,7 +172,7 @@ def _read_cancel_reject(message: Message, venue: str) -> OrderReport:
         ReportKind.REQUEST_REFUSED,
         venue,
         (client_order_id, original, message.get(tags.ORDER_ID) or ""),
-        message.date(tags.TRADE_DATE) or transact_time.date(),
+        _trade_date(message, transact_time),
         transact_time,
         _state(message),
         NO_REASON if reason is None else reason,
@@ -208,7 +207,7 @@ def refusal_of(refused: MessageRefused, sent: StoredMessage, venue: str) -> Orde
     fields = dict(field.split("=", 1) for field in sent.body.decode("latin-1").split("\x01") if field)
     ids = (fields[str(tags.CL_ORD_ID)], fields.get(str(tags.ORIG_CL_ORD_ID), ""), "")
     state = OrderState.REJECTED if kind is ReportKind.REFUSED else None
-    report = _answer(kind, venue, ids, refused.time.date(), refused.time, state, refused.reason, refused.text, refused.raw)
+    report = _answer(kind, venue, ids, format_date(refused.time.date()), refused.time, state, refused.reason, refused.text, refused.raw)
     return OrderReport(sent.reference, report)
 
 
@@ -216,7 +215,7 @@ def _answer(
     kind: ReportKind,
     venue: str,
     ids: tuple[str, str, str],
-    trade_date: date,
+    trade_date: str,
     time: datetime,
     state: OrderState | None,
     venue_reason: int,
@@ -233,7 +232,7 @@ def _answer(
         venue_order_id=venue_order_id,
         exec_id="",
         exec_ref_id="",
-        trade_date=format_date(trade_date),
+        trade_date=trade_date,
         transact_time=time,
         state=state,
         quantity=None,
@@ -252,6 +251,11 @@ def _state(message: Message) -> OrderState | None:
     if text in _PENDING_STATES:
         return OrderState.PARTIALLY_FILLED if (message.decimal(tags.CUM_QTY) or ZERO) > ZERO else OrderState.NEW
     return _STATES.get(text)
+
+
+def _trade_date(message: Message, transact_time: datetime) -> str:
+    """TradeDate (75), whose form the session has checked, else the day of the transaction in UTC."""
+    return message.get(tags.TRADE_DATE) or format_date(transact_time.date())
 
 
 def _transact_time(message: Message) -> datetime:

@@ -131,3 +131,23 @@ def test_malformed_sending_time_after_the_logon() -> None:
 )
 def test_resend_request_for_numbers_that_were_not_sent(message: str, expected: str) -> None:
     assert reject_of(f"35=2|34=2|{HEAD}|{message}") == expected
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "text", "reason"),
+    [
+        (11, "", "Tag specified without a value", 4),
+        (38, "many", "Incorrect data format for value", 6),
+        (40, "X", "Value is incorrect (out of range) for this tag", 5),
+        (60, "now", "Incorrect data format for value", 6),
+    ],
+)
+def test_values_are_checked_also_where_the_same_fields_passed_before(tag: int, value: str, text: str, reason: int) -> None:
+    acceptor = Acceptor()
+    acceptor.logs_on()
+    fields = {11: "A", 38: "100", 40: "1", 54: "1", 55: "AAPL", 60: "<now>"}
+    for number in (2, 3):
+        assert acceptor.hears(f"35=D|34={number}|{HEAD}|" + "|".join(f"{key}={field}" for key, field in fields.items())) == []
+    (answer,) = acceptor.hears(f"35=D|34=4|{HEAD}|" + "|".join(f"{key}={field}" for key, field in {**fields, tag: value}.items()))
+    assert answer.endswith(f"58={text}|371={tag}|372=D|373={reason}")
+    assert acceptor.delivered == [2, 3]
