@@ -1,0 +1,1 @@
+"""Risk: pre-trade checks, limits, kill switches, accounts and instruments."""

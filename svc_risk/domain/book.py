@@ -1,0 +1,317 @@
+"""The fold of one transaction: state that was read under locks, decisions and facts in order, and what has to be written back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+from kernel.errors import Reason
+from kernel.values import ZERO
+from svc_risk.domain import events as e
+from svc_risk.domain.check import Approval, FirstAnswer, Invalidity, OrderCheck, Outcome, Refusal
+from svc_risk.domain.decide import Facts, decide
+from svc_risk.domain.exposure import FLAT, NOTHING, AccountExposure, Held, InstrumentExposure, filled, marked, shifted, summed
+from svc_risk.domain.policy import Bounds, Policy, limit_text
+from svc_risk.domain.rate import NO_MESSAGES, RateWindow, counted, messages, tick_of
+from svc_risk.domain.reference_price import ReferencePrice
+from svc_risk.domain.reservation import (
+    Accepted,
+    Ended,
+    Executed,
+    OrderFact,
+    Reservation,
+    ReservationStatus,
+    begun,
+    evolve,
+)
+from svc_risk.domain.vocabulary import CheckKind, Side
+
+Position = tuple[str, str]
+"""(account id, instrument id)."""
+
+_BUY, _NEW = Side.BUY, CheckKind.NEW
+_UNCONFIRMED = ReservationStatus.UNCONFIRMED
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Decided(NamedTuple):
+    """A check whose outcome is recorded, with the order's reservation as it stood after it."""
+
+    check: OrderCheck
+    outcome: Approval | Refusal
+    reservation: Reservation
+
+
+class Remembered(NamedTuple):
+    """The recorded answer of an earlier request."""
+
+    payload_hash: bytes
+    answer: bytes
+
+
+class Book:
+    """What one transaction knows and changes.
+
+    Args:
+        now: the database's clock, read under the locks.
+        policy: what is in force.
+        accounts: exposures of the accounts that are locked.
+        positions: exposures by (account, instrument); absent means flat.
+        reservations: by order id.
+        traders: message counts of the traders that are locked.
+        references: reference prices by instrument.
+        remembered: recorded answers by request id.
+        duplicates: when each duplicate key was last approved.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: datetime,
+        policy: Policy,
+        accounts: dict[str, AccountExposure],
+        positions: dict[Position, InstrumentExposure] | None = None,
+        reservations: dict[str, Reservation] | None = None,
+        traders: dict[str, RateWindow] | None = None,
+        references: Mapping[str, ReferencePrice] | None = None,
+        remembered: Mapping[str, Remembered] | None = None,
+        duplicates: dict[int, datetime] | None = None,
+    ) -> None:
+        self.now = now
+        self.policy = policy
+        self.accounts = accounts
+        self.positions = positions if positions is not None else {}
+        self.reservations = reservations if reservations is not None else {}
+        self.traders = traders if traders is not None else {}
+        self.events: list[e.ExposureEvent] = []
+        self.decided: list[Decided] = []
+        self.changed_accounts: set[str] = set()
+        self.changed_positions: set[Position] = set()
+        self.changed_reservations: set[str] = set()
+        self.changed_traders: set[str] = set()
+        self._references = references if references is not None else {}
+        self._remembered = remembered if remembered is not None else {}
+        self._duplicates = duplicates if duplicates is not None else {}
+        self._outcomes: dict[str, tuple[bytes, Outcome]] = {}
+        self._open: dict[str, bool] = {}
+        self._tick = tick_of(now)
+
+    def check(self, check: OrderCheck) -> Outcome:
+        """Decide one check on the state that the earlier ones left, and fold an approval into it. A repetition changes nothing."""
+        known = self._known(check)
+        if known is not None:
+            return known
+        outcome = decide(self._facts(check))
+        if isinstance(outcome, Approval):
+            self._reserve(check, outcome)
+        elif isinstance(outcome, Refusal):
+            self._refuse(check, outcome)
+        else:
+            return outcome
+        self._outcomes[check.request_id] = check.payload_hash, outcome
+        return outcome
+
+    def _known(self, check: OrderCheck) -> Outcome | None:
+        outcome: Outcome
+        remembered = self._remembered.get(check.request_id)
+        if remembered is not None:
+            payload_hash, outcome = remembered.payload_hash, FirstAnswer(remembered.answer)
+        elif check.request_id in self._outcomes:
+            payload_hash, outcome = self._outcomes[check.request_id]
+        else:
+            return None
+        if payload_hash == check.payload_hash:
+            return outcome
+        return Invalidity(Reason.IDEMPOTENCY_KEY_REUSED, (), "the request id was used for another command")
+
+    def _facts(self, check: OrderCheck) -> Facts:
+        policy, account_id = self.policy, check.account_id
+        account = policy.accounts.get(account_id)
+        instrument = policy.instruments.get(check.instrument_id)
+        exposure = self.accounts.get(account_id)
+        trader = policy.traders.get(check.principal, _UNBOUND)
+        return Facts(
+            check,
+            account,
+            trader,
+            instrument,
+            exposure,
+            self._marked(account_id, check.instrument_id),
+            self.reservations.get(check.order_id) if check.kind is not _NEW else None,
+            self._references.get(check.instrument_id),
+            instrument is None or self._market_open(check.instrument_id),
+            messages(exposure.rate, self._tick) if exposure is not None else 0,
+            messages(self.traders.get(check.principal, NO_MESSAGES), self._tick) if trader.message_rate is not None else 0,
+            self._is_duplicate(check, account.bounds if account is not None else _UNBOUND),
+        )
+
+    def _marked(self, account_id: str, instrument_id: str) -> InstrumentExposure:
+        """The exposure at the price of the moment; the account's sum moves with it, so that both always agree."""
+        key = account_id, instrument_id
+        position = self.positions.get(key, FLAT)
+        reference = self._references.get(instrument_id)
+        if reference is None or reference.price == position.mark:
+            return position
+        valued = marked(position, reference.price)
+        account = self.accounts.get(account_id)
+        if account is None:
+            return valued
+        self.positions[key] = valued
+        if position.position:
+            self.accounts[account_id] = summed(account, position, valued)
+            self.changed_positions.add(key)
+            self.changed_accounts.add(account_id)
+        return valued
+
+    def revalue(self, account_id: str) -> None:
+        """Value every position of an account at the prices of the moment. All its positions must have been read."""
+        for key in [key for key in self.positions if key[0] == account_id]:
+            self._marked(*key)
+        self.accounts[account_id] = self.accounts[account_id]._replace(marked_at=self.now)
+        self.changed_accounts.add(account_id)
+
+    def _market_open(self, instrument_id: str) -> bool:
+        known = self._open.get(instrument_id)
+        if known is None:
+            known = self._open[instrument_id] = self.policy.instruments[instrument_id].instrument.calendar.is_open(self.now)
+        return known
+
+    def _is_duplicate(self, check: OrderCheck, bounds: Bounds) -> bool:
+        # A replace names its order, so it cannot be a second order by mistake.
+        approved = self._duplicates.get(check.duplicate_key)
+        if approved is None or check.kind is not _NEW:
+            return False
+        window = bounds.duplicate_window
+        return window is not None and (self.now - approved) // _MICROSECOND < window.value * 1_000_000
+
+    def _reserve(self, check: OrderCheck, approval: Approval) -> None:
+        if check.kind is _NEW:
+            before = NOTHING
+            reservation = Reservation(
+                check.order_id,
+                check.account_id,
+                check.instrument_id,
+                check.side,
+                _UNCONFIRMED,
+                check.quantity,
+                approval.price,
+            )
+            self._duplicates[check.duplicate_key] = self.now
+        else:
+            held = self.reservations[check.order_id]
+            before = held.held
+            reservation = held.with_pending(check.request_id, check.quantity, approval.price)
+            self.changed_reservations.add(check.order_id)
+        self.reservations[check.order_id] = reservation
+        account = self.accounts[check.account_id]
+        self.accounts[check.account_id] = AccountExposure(*account[:5], counted(account.rate, self._tick), account.marked_at)
+        if self.policy.traders.get(check.principal, _UNBOUND).message_rate is not None:
+            self.traders[check.principal] = counted(self.traders.get(check.principal, NO_MESSAGES), self._tick)
+            self.changed_traders.add(check.principal)
+        delta = self._shift(reservation, before, approval.held, 1 if check.kind is _NEW else 0)
+        self.events.append(e.ExposureReserved(delta, check.request_id, approval.reference))
+        self.decided.append(Decided(check, approval, reservation))
+
+    def _refuse(self, check: OrderCheck, refusal: Refusal) -> None:
+        price = check.limit_price if check.limit_price is not None else ZERO
+        reservation = self.reservations.get(check.order_id) if check.kind is not _NEW else None
+        if reservation is None:
+            reservation = Reservation(
+                check.order_id, check.account_id, check.instrument_id, check.side, ReservationStatus.REFUSED, check.quantity, price
+            )
+        delta = self._shift(reservation, NOTHING, NOTHING, 0)
+        self.events.append(e.OrderRefused(delta, check.request_id, refusal.breaches))
+        self.decided.append(Decided(check, refusal, reservation))
+
+    def _shift(self, reservation: Reservation, before: Held, after: Held, count: int, bought: Decimal = ZERO) -> e.ExposureDelta:
+        """Move the exposure with an order's reservation and fills, and make the next version of the account's."""
+        account_id, instrument_id = key = reservation.account_id, reservation.instrument_id
+        old = new = self.positions.get(key, FLAT)
+        if before is not after:
+            new = shifted(new, reservation.side, before, after)
+        if bought:
+            new = filled(new, bought)
+        if new is not old:
+            self.positions[key] = new
+            self.changed_positions.add(key)
+        account = self.accounts[account_id] = summed(self.accounts[account_id], old, new, reservations=count, events=1)
+        self.changed_accounts.add(account_id)
+        policy = self.policy.accounts.get(account_id)
+        limits = _UNBOUND if policy is None else policy.bounds
+        return e.ExposureDelta(
+            account_id,
+            account.version,
+            instrument_id,
+            reservation.order_id,
+            reservation.side,
+            after.quantity - before.quantity,
+            after.notional - before.notional,
+            account.open_notional,
+            account.gross,
+            limit_text(limits.open_exposure),
+            limit_text(limits.gross_exposure),
+        )
+
+    def apply(self, order_id: str, fact: OrderFact, cause: str) -> None:
+        """Fold a fact that svc_oms recorded. A repetition changes nothing; facts are never refused.
+
+        Args:
+            order_id: the order.
+            fact: what happened.
+            cause: the stable name of the event that says so.
+
+        Raises:
+            ValueError: a version is missing in between, or the order's first event is missing.
+        """
+        old = self.reservations.get(order_id)
+        if old is None:
+            if isinstance(fact, Ended) and fact.version == 1:
+                # Refused or given up before risk ever reserved: nothing to release.
+                return
+            if not isinstance(fact, Accepted):
+                raise ValueError(f"order {order_id}: version {fact.version} without a beginning")
+            reference = self._references.get(fact.terms.instrument_id)
+            new = begun(fact, reference.price if reference is not None else ZERO)
+            before, count = NOTHING, 1
+        else:
+            new, before, count = evolve(old, fact), old.held, 0
+            if new is old:
+                return
+            count = new.live - old.live
+        self.reservations[order_id] = new
+        self.changed_reservations.add(order_id)
+        after = new.held
+        if isinstance(fact, Executed):
+            assert old is not None
+            self._record_fill(new, before, after, count, new.filled - old.filled, fact)
+        elif before != after or count:
+            delta = self._shift(new, before, after, count)
+            grown = after.notional > before.notional or after.quantity > before.quantity
+            breach = self.in_breach(new.account_id)
+            self.events.append(e.ExposureAdjusted(delta, cause, breach) if grown else e.ExposureReleased(delta, cause))
+
+    def _record_fill(self, new: Reservation, before: Held, after: Held, count: int, quantity: Decimal, fact: Executed) -> None:
+        key = new.account_id, new.instrument_id
+        position = self.positions.get(key, FLAT)
+        if not position.mark:
+            # No feed ever named a price; the execution does.
+            self.positions[key] = marked(position, fact.price)
+        bought = quantity if new.side is _BUY else -quantity
+        delta = self._shift(new, before, after, count, bought)
+        breach = self.in_breach(new.account_id)
+        self.events.append(e.ExposureFilled(delta, fact.exec_id, bought, self.positions[key].position, fact.price, breach))
+
+    def in_breach(self, account_id: str) -> bool:
+        """Say whether an account stands above one of its exposure limits."""
+        account, policy = self.accounts[account_id], self.policy.accounts.get(account_id)
+        if policy is None:
+            return False
+        open_limit, gross_limit = policy.bounds.open_exposure, policy.bounds.gross_exposure
+        return (open_limit is not None and account.open_notional > open_limit.value) or (
+            gross_limit is not None and account.gross > gross_limit.value
+        )
+
+
+_UNBOUND = Bounds("")

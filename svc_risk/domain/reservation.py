@@ -1,0 +1,240 @@
+"""What one order holds reserved, from the check to its end, moved by the facts that svc_oms records.
+
+| fact | effect |
+| --- | --- |
+| `OrderAccepted` | confirmed: an order stands behind the reservation |
+| `OrderRejected`, `OrderAbandoned`, `OrderRefused`, `OrderCanceled` | released |
+| `ExecutionRecorded` | the filled part moves to the position; a terminal state releases the rest, a bust that revives the order holds it again |
+| `ReplaceRequested` | the pending terms are confirmed; the larger of old and new stays reserved |
+| `ReplaceRefused`, `ReplaceRejected` | the pending terms are dropped |
+| `OrderReplaced` | the new terms are in force |
+| `OrderStateChanged` | a terminal state releases, a live one holds (again) |
+| all others: routed, acknowledged, cancel requested or refused, UNKNOWN, anomalies | nothing: what may still trade stays reserved |
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import IntEnum
+from typing import NamedTuple
+
+from kernel.values import ZERO
+from svc_risk.domain.exposure import NOTHING, Held, bounded_product
+from svc_risk.domain.vocabulary import TERMINAL, OrderState, Side
+
+
+class ReservationStatus(IntEnum):
+    """Where a reservation stands."""
+
+    REFUSED = 0  # nothing was reserved; the row remembers the answer
+    UNCONFIRMED = 1  # reserved, and no order is known to stand behind it
+    CONFIRMED = 2
+    CLOSED = 3  # the order is terminal; late fills still count
+
+
+class PendingTerms(NamedTuple):
+    """Terms of an approved replace that the venue has not answered. `confirmed` once svc_oms has recorded the request."""
+
+    request_id: str
+    quantity: Decimal
+    price: Decimal
+    confirmed: bool
+
+
+class Reservation(NamedTuple):
+    """One order's reservation. `price` is what open quantity is reckoned with per unit; `order_version` the last order event that counted."""
+
+    order_id: str
+    account_id: str
+    instrument_id: str
+    side: Side
+    status: ReservationStatus
+    quantity: Decimal
+    price: Decimal
+    filled: Decimal = ZERO
+    pending: PendingTerms | None = None
+    order_version: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Say whether it may hold anything."""
+        return self.status in (ReservationStatus.UNCONFIRMED, ReservationStatus.CONFIRMED)
+
+    @property
+    def held(self) -> Held:
+        """Return what is reserved: what may still trade under the terms in force, or under the pending ones where those are larger."""
+        if not self.live:
+            return NOTHING
+        held = _open(self.quantity, self.filled, self.price)
+        if self.pending is None:
+            return held
+        pending = _open(self.pending.quantity, self.filled, self.pending.price)
+        return Held(max(held.quantity, pending.quantity), max(held.notional, pending.notional))
+
+    def with_pending(self, request_id: str, quantity: Decimal, price: Decimal, *, confirmed: bool = False) -> Reservation:
+        """Return the reservation with further pending terms. Where an earlier replace is still unanswered, both stay covered."""
+        pending = self.pending
+        if pending is not None and pending.request_id != request_id:
+            quantity, price = max(quantity, pending.quantity), max(price, pending.price)
+        return self._replace(pending=PendingTerms(request_id, quantity, price, confirmed))
+
+
+def _open(quantity: Decimal, filled: Decimal, price: Decimal) -> Held:
+    leaves = quantity - filled
+    return Held(leaves, bounded_product(leaves, price)) if leaves > 0 else NOTHING
+
+
+class OrderTerms(NamedTuple):
+    """What an order was accepted with; a fact, whether or not risk knows a reservation for it."""
+
+    order_id: str
+    account_id: str
+    instrument_id: str
+    side: Side
+    quantity: Decimal
+    limit_price: Decimal | None
+
+
+class Accepted(NamedTuple):
+    """svc_oms recorded the order."""
+
+    version: int
+    terms: OrderTerms
+
+
+class Ended(NamedTuple):
+    """The order will not trade any more."""
+
+    version: int
+
+
+class Executed(NamedTuple):
+    """A fill, bust or correction, with the order's filled quantity and state after it."""
+
+    version: int
+    exec_id: str
+    price: Decimal
+    filled: Decimal
+    state: OrderState
+
+
+class ReplaceAsked(NamedTuple):
+    """svc_oms recorded a replace that risk had approved."""
+
+    version: int
+    request_id: str
+    quantity: Decimal
+    limit_price: Decimal | None
+
+
+class ReplaceDropped(NamedTuple):
+    """A replace came to nothing: refused by the venue, not sent, or rejected. `request_id` None means whichever is pending."""
+
+    version: int
+    request_id: str | None
+
+
+class Replaced(NamedTuple):
+    """New terms are in force; `restated` where nobody here had asked."""
+
+    version: int
+    quantity: Decimal
+    limit_price: Decimal | None
+    restated: bool
+
+
+class StateChanged(NamedTuple):
+    """The venue moved the order without a trade."""
+
+    version: int
+    state: OrderState
+
+
+class Noted(NamedTuple):
+    """An event that changes nothing of what may still trade."""
+
+    version: int
+
+
+OrderFact = Accepted | Ended | Executed | ReplaceAsked | ReplaceDropped | Replaced | StateChanged | Noted
+
+
+def begun(fact: Accepted, mark: Decimal) -> Reservation:
+    """Return the reservation of an accepted order that risk holds none for: recorded as the fact that it is."""
+    terms = fact.terms
+    price = mark if terms.limit_price is None else terms.limit_price
+    return Reservation(
+        terms.order_id, terms.account_id, terms.instrument_id, terms.side, ReservationStatus.CONFIRMED, terms.quantity, price,
+        order_version=fact.version,
+    )  # fmt: skip
+
+
+def evolve(reservation: Reservation, fact: OrderFact) -> Reservation:
+    """Return the reservation after a fact. A repetition (a version that counted already) changes nothing.
+
+    Raises:
+        ValueError: a version is missing in between; the facts of an order must come in order.
+    """
+    if fact.version <= reservation.order_version:
+        return reservation
+    if fact.version != reservation.order_version + 1:
+        raise ValueError(f"order {reservation.order_id}: version {fact.version} after {reservation.order_version}")
+    return _moved(reservation, fact)._replace(order_version=fact.version)
+
+
+def _moved(reservation: Reservation, fact: OrderFact) -> Reservation:
+    match fact:
+        case Accepted():
+            if reservation.status is ReservationStatus.UNCONFIRMED:
+                return reservation._replace(status=ReservationStatus.CONFIRMED)
+            # Given up, and accepted all the same: svc_oms decides what exists.
+            return reservation._replace(status=ReservationStatus.CONFIRMED, quantity=fact.terms.quantity)
+        case Ended():
+            return _closed(reservation)
+        case Executed():
+            return _in_state(reservation._replace(filled=fact.filled), fact.state)
+        case ReplaceAsked():
+            price = reservation.price if fact.limit_price is None else fact.limit_price
+            pending = reservation.pending
+            if pending is not None and pending.request_id == fact.request_id:
+                # What was approved is what was asked for, reckoned with the price of the approval.
+                return reservation._replace(pending=pending._replace(confirmed=True))
+            return reservation.with_pending(fact.request_id, fact.quantity, price, confirmed=True)
+        case ReplaceDropped():
+            pending = reservation.pending
+            dropped = pending is not None and fact.request_id in (None, pending.request_id)
+            return _settled(reservation._replace(pending=None)) if dropped and reservation.live else reservation
+        case Replaced():
+            return _replaced(reservation, fact)
+        case StateChanged():
+            return _in_state(reservation, fact.state)
+        case Noted():
+            return reservation
+
+
+def _replaced(reservation: Reservation, fact: Replaced) -> Reservation:
+    pending = reservation.pending
+    price = reservation.price if fact.limit_price is None else fact.limit_price
+    if pending is not None and not fact.restated:
+        price = max(price, pending.price)
+    # A filled order is reopened by a larger quantity; a canceled or expired one keeps its end whatever is restated.
+    revivable = reservation.live or reservation.filled >= reservation.quantity
+    replaced = reservation._replace(quantity=fact.quantity, price=price, pending=pending if fact.restated else None)
+    return _settled(replaced._replace(status=ReservationStatus.CONFIRMED)) if revivable else replaced
+
+
+def _closed(reservation: Reservation) -> Reservation:
+    status = reservation.status if reservation.status is ReservationStatus.REFUSED else ReservationStatus.CLOSED
+    return reservation._replace(status=status, pending=None)
+
+
+def _settled(reservation: Reservation) -> Reservation:
+    """Close what is filled, unless a pending replace may yet make it larger."""
+    done = reservation.pending is None and reservation.filled >= reservation.quantity
+    return _closed(reservation) if done else reservation
+
+
+def _in_state(reservation: Reservation, state: OrderState) -> Reservation:
+    if state in TERMINAL and state is not OrderState.FILLED:
+        return _closed(reservation)
+    return _settled(reservation._replace(status=ReservationStatus.CONFIRMED))

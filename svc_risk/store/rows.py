@@ -1,0 +1,125 @@
+"""Rows and domain values. Numbers come from PostgreSQL with 18 places; they are stripped once here, because short ones reckon faster."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from svc_risk.domain.calendar import parse_calendar
+from svc_risk.domain.exposure import AccountExposure, InstrumentExposure, instrument_exposure
+from svc_risk.domain.policy import Account, Instrument
+from svc_risk.domain.rate import NO_MESSAGES, TENTHS, RateWindow
+from svc_risk.domain.reference_price import Quote, ReferencePrice, reference_price
+from svc_risk.domain.reservation import PendingTerms, Reservation, ReservationStatus
+from svc_risk.domain.vocabulary import AccountStatus, AssetClass, InstrumentStatus, Side
+
+Row = Mapping[str, Any]
+
+_COUNTS = struct.Struct(f">{TENTHS}I")
+_COUNT_MAX = 2**32 - 1
+_SIDES = {int(side): side for side in Side}
+_STATUSES = {int(status): status for status in ReservationStatus}
+
+
+def read_window(tick: int, counts: bytes) -> RateWindow:
+    """Return the message counts of a row."""
+    return RateWindow(tick, _COUNTS.unpack(counts)) if counts else NO_MESSAGES
+
+
+def write_window(window: RateWindow) -> bytes:
+    """Return the message counts for a row."""
+    return _COUNTS.pack(*(min(count, _COUNT_MAX) for count in window.counts))
+
+
+def read_accounts(rows: Iterable[Any] | None) -> dict[str, AccountExposure]:
+    """Return exposures by account."""
+    return {
+        account_id: AccountExposure(
+            version, buy.normalize(), sell.normalize(), gross.normalize(), reservations, read_window(tick, counts), marked_at
+        )
+        for account_id, version, buy, sell, gross, reservations, tick, counts, marked_at in rows or ()
+    }
+
+
+def read_positions(rows: Iterable[Any] | None) -> dict[tuple[str, str], InstrumentExposure]:
+    """Return exposures by (account, instrument)."""
+    return {
+        (account_id, instrument_id): instrument_exposure(*(amount.normalize() for amount in amounts))
+        for account_id, instrument_id, *amounts in rows or ()
+    }
+
+
+def read_reservation(row: Row) -> Reservation:
+    """Return the reservation in a row."""
+    pending = row["pending_request_id"]
+    return Reservation(
+        str(row["order_id"]),
+        row["account_id"],
+        row["instrument_id"],
+        _SIDES[row["side"]],
+        _STATUSES[row["status"]],
+        row["quantity"].normalize(),
+        row["price"].normalize(),
+        row["filled"].normalize(),
+        None
+        if pending is None
+        else PendingTerms(str(pending), row["pending_quantity"].normalize(), row["pending_price"].normalize(), row["pending_confirmed"]),
+        row["order_version"],
+    )
+
+
+def read_references(prices: Iterable[Row] | None, feeds: Iterable[Row] | None, now: datetime) -> dict[str, tuple[str, ReferencePrice]]:
+    """Return the reference price of each instrument with the feed that named it."""
+    heartbeats = {feed["feed"]: feed["heartbeat_at"] for feed in feeds or ()}
+    found: dict[str, tuple[str, ReferencePrice]] = {}
+    for row in prices or ():
+        quote = Quote(
+            _amount(row["bid"]),
+            _amount(row["ask"]),
+            _amount(row["last_trade"]),
+            _amount(row["prior_close"]),
+            row["prior_close_date"],
+            row["stale"],
+        )
+        price = reference_price(quote, heartbeats.get(row["feed"]), now)
+        if price is not None:
+            found[row["instrument_id"]] = row["feed"], price
+    return found
+
+
+def _amount(value: Decimal | None) -> Decimal | None:
+    return None if value is None else value.normalize()
+
+
+def read_account(row: Row) -> Account:
+    """Return the account in a row."""
+    return Account(
+        row["account_id"],
+        row["tenant"],
+        row["display_name"],
+        row["currency"],
+        AccountStatus(row["status"]),
+        row["version"],
+        row["create_time"],
+        row["update_time"],
+    )
+
+
+def read_instrument(row: Row) -> Instrument:
+    """Return the instrument in a row."""
+    return Instrument(
+        row["instrument_id"],
+        row["display_name"],
+        AssetClass(row["asset_class"]),
+        row["currency"],
+        row["tick_size"].normalize(),
+        row["lot_size"].normalize(),
+        row["venue"],
+        parse_calendar(row["time_zone"], row["open_time"], row["close_time"], tuple(row["holidays"])),
+        InstrumentStatus(row["status"]),
+        row["version"],
+        row["update_time"],
+    )
