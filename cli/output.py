@@ -22,6 +22,8 @@ RIGHT_ALIGNED = frozenset(
     {"quantity", "filled", "leaves", "price", "average", "limit", "actual", "value", "notional", "tick", "lot", "position"}
 )
 
+TABLE_WIDTH_MAX = 1_000
+
 Rows = Sequence[Sequence[object]]
 
 
@@ -30,7 +32,8 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(highlight=False, soft_wrap=True)
+        # Cells are never cut: a narrow terminal wraps lines, and an id that lost its end is no id.
+        self.console = Console(highlight=False, soft_wrap=True, width=TABLE_WIDTH_MAX)
         self.notes = Console(highlight=False, soft_wrap=True, stderr=True)
 
     def document(self, content: Message | Mapping[str, Any]) -> None:
@@ -48,8 +51,7 @@ class Output:
             table.add_column(column, justify="right" if column in RIGHT_ALIGNED else "left", no_wrap=True)
         for row in rows:
             table.add_row(*(escape(str(cell)) for cell in row))
-        # A pipe has no width of its own; cutting cells there would lose what the reader came for.
-        self.console.print(table, width=None if self.console.is_terminal else 400, crop=False)
+        self.console.print(table)
 
     def line(self, text: str) -> None:
         """Write a line for people."""

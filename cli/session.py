@@ -59,12 +59,15 @@ class Session:
         return self.transport(*accounts).call(rpc, request)
 
     def transport(self, *accounts: str) -> Transport:
-        """Return the connection for a user of these accounts."""
-        caller = self.caller(*accounts)
-        if caller.accounts not in self._transports:
-            timeout_seconds = float(self._settings.get("timeout") or 10.0)
-            self._transports[caller.accounts] = self._connect(self.layout, caller, timeout_seconds)
-        return self._transports[caller.accounts]
+        """Return the connection for a user of these accounts; the session closes it."""
+        key = self.caller(*accounts).accounts
+        if key not in self._transports:
+            self._transports[key] = self.connect(*accounts)
+        return self._transports[key]
+
+    def connect(self, *accounts: str) -> Transport:
+        """Return a new connection for a user of these accounts; the caller closes it."""
+        return self._connect(self.layout, self.caller(*accounts), float(self._settings.get("timeout") or 10.0))
 
     def close(self) -> None:
         """Close all connections."""

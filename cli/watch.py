@@ -43,9 +43,15 @@ class OrderFeed:
     gaps: int = 0
     connections: int = 0
     last_sequence: int = 0
+    closed: bool = False
+
+    def close(self) -> None:
+        """End the stream, from whichever thread."""
+        self.closed = True
+        self.transport.close()
 
     def messages(self) -> Iterator[_Message]:
-        """Yield every message, heartbeats included, until the service ends the stream for good.
+        """Yield every message, heartbeats included, over as many connections as it takes, until `close`.
 
         Raises:
             TrademeshError: the stream was refused, or stayed unreachable for too long.
@@ -61,6 +67,8 @@ class OrderFeed:
                 failure: TrademeshError = UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, "the service closed the stream")
             except UnavailableError as error:
                 failure = error
+            if self.closed:
+                return
             if self.give_up_seconds is not None and time.monotonic() - broken_since > self.give_up_seconds:
                 raise failure
             self.on_break(failure)

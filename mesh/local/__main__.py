@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rich.console import Console
-
-from mesh.local import commands
+from mesh.local import commands, screens
 from mesh.local.layout import Layout, LocalMeshError
 from mesh.local.options import Options
 
@@ -15,7 +13,7 @@ from mesh.local.options import Options
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     parsed = _parser().parse_args(arguments)
-    layout, console = Layout.default(), Console(highlight=False)
+    layout, console = Layout.default(), screens.console()
     try:
         match parsed.command:
             case "up" if not parsed.foreground:
@@ -29,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
             case _:
                 return commands.logs(layout, parsed.names, lines_max=parsed.lines, follow=not parsed.no_follow)
     except LocalMeshError as error:
-        Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
+        screens.console(stderr=True).print(str(error), markup=False, soft_wrap=True)
         return 1
 
 

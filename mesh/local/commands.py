@@ -41,10 +41,10 @@ def up(layout: Layout, options: Options, console: Console) -> int:
         return 0
     layout.create()
     console.print(f"Starting Trademesh in {layout.root} ...", markup=False)
-    process = _detach(layout, options)
+    process = detach(layout, options)
     progress = screens.ProgressView(console)
     try:
-        final = _await(layout, process, progress.update)
+        final = await_ready(layout, process, progress.update)
     except KeyboardInterrupt:
         console.print("Interrupted; stopping what was started ...")
         process.terminate()
@@ -54,11 +54,12 @@ def up(layout: Layout, options: Options, console: Console) -> int:
     return 0
 
 
-def _detach(layout: Layout, options: Options) -> subprocess.Popen[bytes]:
+def detach(layout: Layout, options: Options, launcher: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start a supervisor in a session of its own, behind a launcher if one is given; its output goes to its log."""
     layout.log(SUPERVISOR).unlink(missing_ok=True)
     with layout.log(SUPERVISOR).open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "mesh.local", "run", *options.arguments()],
+            [*launcher, sys.executable, "-m", "mesh.local", "run", *options.arguments()],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -67,7 +68,12 @@ def _detach(layout: Layout, options: Options) -> subprocess.Popen[bytes]:
         )
 
 
-def _await(layout: Layout, process: subprocess.Popen[bytes], show: Callable[[MeshReport], None]) -> MeshReport:
+def await_ready(layout: Layout, process: subprocess.Popen[bytes], show: Callable[[MeshReport], None]) -> MeshReport:
+    """Return the report of a supervisor's mesh once it is ready.
+
+    Raises:
+        LocalMeshError: it did not become ready; the text says why.
+    """
     deadline = time.monotonic() + START_SECONDS_MAX + STOP_SECONDS_MAX
     while time.monotonic() < deadline:
         ended = process.poll() is not None
@@ -169,7 +175,7 @@ def status(layout: Layout, console: Console, *, as_json: bool) -> int:
         console.print(f"No mesh runs in {layout.root}. `make up` starts one.", markup=False)
     else:
         console.print(f"Trademesh in {layout.root} is {current.phase}.", markup=False)
-        console.print(screens.status_table(screens.view(current)), crop=False)
+        console.print(screens.status_table(screens.view(current)))
     return 0 if running and current is not None and current.phase is Phase.READY else 3
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from mesh.local.layout import Layout
 from mesh.local.report import InstanceReport, MeshReport, Phase, State
 
+_WIDTH_MAX = 1_000
 _MEBIBYTE = 1024 * 1024
 _STYLES = {
     State.READY: "green",
@@ -27,6 +28,11 @@ _STYLES = {
     State.CRASH_LOOP: "red",
     State.GIVEN_UP: "bold red",
 }
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that never cuts a table: a narrow terminal wraps lines, and half a path is no path."""
+    return Console(highlight=False, width=_WIDTH_MAX, stderr=stderr)
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ def started_screen(console: Console, report: MeshReport, layout: Layout) -> None
     for item in running:
         memory = "" if item.rss_mib is None else f"{item.rss_mib:.0f} MiB"
         table.add_row(f"  {item.instance}", f"pid {item.pid}", memory, escape(item.address))
-    console.print(table, crop=False)
+    console.print(table)
     lines = (
         "",
         "  Place an order    trademesh order buy 10 AAPL --account ACC-1 --wait 5",
