@@ -45,6 +45,7 @@ CREATE TABLE venue_request (
     action smallint NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     sent_at timestamptz,
+    overdue boolean NOT NULL DEFAULT false,
     CONSTRAINT venue_request_key PRIMARY KEY (venue_client_order_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX venue_request_unsent ON venue_request (venue, number) WHERE sent_at IS NULL;
@@ -100,13 +101,13 @@ END
 $$;
 
 -- Write what follows from a batch of events, in one round trip. n_ new orders, c_ changed ones, q_ queued requests, s_ sent ones,
--- d_ answered ones, x_ executions. Heads are locked by then, so nobody else writes these rows.
+-- o_ overdue ones, d_ answered ones, x_ executions. Heads are locked by then, so nobody else writes these rows.
 CREATE FUNCTION orders_project(
     n_order text[], n_account text[], n_tenant text[], n_principal text[], n_instrument text[], n_venue text[],
     n_side smallint[], n_state smallint[], n_open boolean[], n_version integer[], n_snapshot bytea[],
     c_order text[], c_state smallint[], c_open boolean[], c_version integer[], c_snapshot bytea[],
     q_request text[], q_venue text[], q_order text[], q_action smallint[],
-    s_request text[], d_request text[],
+    s_request text[], o_request text[], d_request text[],
     x_venue text[], x_date text[], x_exec text[], x_order text[], x_account text[], x_instrument text[], x_payload bytea[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -128,6 +129,11 @@ BEGIN
     IF cardinality(s_request) > 0 THEN
         UPDATE venue_request r SET sent_at = clock_timestamp()
         FROM unnest(s_request) AS u (venue_client_order_id)
+        WHERE r.venue_client_order_id = u.venue_client_order_id;
+    END IF;
+    IF cardinality(o_request) > 0 THEN
+        UPDATE venue_request r SET overdue = true
+        FROM unnest(o_request) AS u (venue_client_order_id)
         WHERE r.venue_client_order_id = u.venue_client_order_id;
     END IF;
     IF cardinality(d_request) > 0 THEN

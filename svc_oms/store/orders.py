@@ -137,6 +137,24 @@ class OrderStore:
         rows = await self.database.fetch(_FIRST_EVENTS, [stream_of(order_id) for order_id in order_ids])
         return {row["stream_id"][len(STREAM_PREFIX) :]: _first_answer(row) for row in rows}
 
+    async def load(self, order_id: str) -> Order | None:
+        """Return an order as it stands now, without a lock; None where there is none."""
+        return (await self.load_many((order_id,))).get(order_id)
+
+    async def load_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
+        """Return orders as they stand now, without locks and in one round trip; those that do not exist are absent."""
+        if not order_ids:
+            return {}
+        found = {order_id: order for order_id in order_ids if (order := self._cache.get(order_id)) is not None}
+        versions = [found[order_id].version if order_id in found else 0 for order_id in order_ids]
+        rows = await self.database.fetch(_EVENTS_AFTER, [stream_of(order_id) for order_id in order_ids], versions)
+        for stream_id, type_name, payload in rows:
+            order_id = stream_id[len(STREAM_PREFIX) :]
+            found[order_id] = evolve(found.get(order_id), decode_payload(type_name, payload))
+        for order in found.values():
+            self._cache.put(order)
+        return found
+
     async def create(self, creations: Sequence[Creation]) -> list[CommitOutcome]:
         """Record orders that begin, all in one transaction; one whose stream has begun fails alone.
 

@@ -9,23 +9,29 @@ from svc_oms.codec.orders import abandoned_message, execution_message, order_mes
 from svc_oms.domain import Action, Order, OrderState
 from svc_oms.domain.events import Event, ExecutionRecorded
 
-PROJECT = "SELECT orders_project(" + ", ".join(f"${number}" for number in range(1, 30)) + ")"
+PROJECT = "SELECT orders_project(" + ", ".join(f"${number}" for number in range(1, 31)) + ")"
 
 
 class OpenRequest(NamedTuple):
-    """A request that waits to be sent, or for the venue's answer."""
+    """A request that waits to be sent (`sent` false), for the venue's answer, or for evidence (`overdue`)."""
 
     action: Action
     sent: bool
+    overdue: bool
 
 
 def open_requests(order: Order | None) -> Mapping[str, OpenRequest]:
-    """Return the requests of an order that the router still has to do something about, by ClOrdID at the venue."""
+    """Return the requests of an order that the router still has to do something about, by ClOrdID at the venue.
+
+    An UNKNOWN order counts as an overdue request for itself, whatever it was that nobody answered.
+    """
     if order is None or order.terminal:
         return {}
-    found = {request.venue_client_order_id: OpenRequest(request.action, request.sent) for request in order.requests if not request.overdue}
-    if order.state is OrderState.PENDING_NEW and not order.overdue:
-        found[order.order_id] = OpenRequest(Action.NEW, order.routed)
+    found = {request.venue_client_order_id: OpenRequest(request.action, request.sent, request.overdue) for request in order.requests}
+    if order.state is OrderState.PENDING_NEW:
+        found[order.order_id] = OpenRequest(Action.NEW, order.routed, overdue=False)
+    elif order.state is OrderState.UNKNOWN:
+        found[order.order_id] = OpenRequest(Action.NEW, sent=True, overdue=True)
     return found
 
 
@@ -38,13 +44,14 @@ def snapshot_of(order: Order) -> bytes:
 class Projection:
     """Collects the rows of a batch. Add each order once, with its state before the batch and after it."""
 
-    __slots__ = ("_answered", "_changed", "_executions", "_new", "_queued", "_sent")
+    __slots__ = ("_answered", "_changed", "_executions", "_new", "_overdue", "_queued", "_sent")
 
     def __init__(self) -> None:
         self._new: list[tuple[object, ...]] = []
         self._changed: list[tuple[object, ...]] = []
         self._queued: list[tuple[object, ...]] = []
         self._sent: list[str] = []
+        self._overdue: list[str] = []
         self._answered: list[str] = []
         self._executions: list[tuple[object, ...]] = []
 
@@ -88,6 +95,8 @@ class Projection:
                 self._queued.append((request, terms.venue, terms.order_id, now.action.value))
             if now.sent and (was is None or not was.sent):
                 self._sent.append(request)
+            if now.overdue and (was is None or not was.overdue):
+                self._overdue.append(request)
         self._answered.extend(request for request in before if request not in after)
 
     def _add_execution(self, order: Order, event: ExecutionRecorded) -> None:
@@ -102,6 +111,7 @@ class Projection:
             *_columns(self._changed, 5),
             *_columns(self._queued, 4),
             self._sent,
+            self._overdue,
             self._answered,
             *_columns(self._executions, 7),
         ]

@@ -1,0 +1,55 @@
+"""Outbound calls of the order service, each behind a Protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from kernel.errors import Reason, TrademeshError, UnavailableError
+from trademesh.risk.v1 import pre_trade_service_pb2
+
+CHECKS_MAX = 1_000
+"""Orders in one CheckOrders."""
+
+RETRY_SECONDS = 0.25
+
+
+class PreTrade(Protocol):
+    """Risk, as the order service asks it."""
+
+    async def check(self, orders: Sequence[pre_trade_service_pb2.OrderCheck]) -> Sequence[pre_trade_service_pb2.OrderCheckResult]:
+        """Return one answer per order, in order. At most 1,000 orders.
+
+        Raises:
+            UnavailableError: RISK_UNAVAILABLE; risk may have reserved, and settles that by asking us (`ResolveOrder`).
+        """
+        ...
+
+
+class _CheckOrders(Protocol):
+    """The RPC, as a client factory's stub offers it."""
+
+    async def __call__(self, request: pre_trade_service_pb2.CheckOrdersRequest) -> pre_trade_service_pb2.CheckOrdersResponse: ...
+
+
+class RiskClient:
+    """Asks svc_risk by gRPC. Whatever goes wrong, the order is refused: no answer is never an approval."""
+
+    def __init__(self, check_orders: _CheckOrders) -> None:
+        self._check_orders = check_orders
+
+    async def check(self, orders: Sequence[pre_trade_service_pb2.OrderCheck]) -> Sequence[pre_trade_service_pb2.OrderCheckResult]:
+        """See `PreTrade.check`."""
+        try:
+            response = await self._check_orders(pre_trade_service_pb2.CheckOrdersRequest(orders=orders))
+        except TrademeshError as error:
+            raise risk_unavailable(f"risk cannot be asked ({error.reason})") from error
+        results = response.results
+        if len(results) != len(orders) or any(a.request_id != b.request_id for a, b in zip(results, orders, strict=True)):
+            raise risk_unavailable("risk answered another question")
+        return results
+
+
+def risk_unavailable(message: str) -> UnavailableError:
+    """Return the refusal for want of an answer from risk."""
+    return UnavailableError(Reason.RISK_UNAVAILABLE, message, retry_after_seconds=RETRY_SECONDS)

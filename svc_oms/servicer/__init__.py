@@ -1,0 +1,1 @@
+"""The RPCs of the order service, and the batches behind them."""

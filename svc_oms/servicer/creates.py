@@ -1,0 +1,230 @@
+"""New orders, many at a time: one look at the keys, one question to risk, one transaction, and then the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kernel.errors import (
+    AbortedError,
+    AlreadyExistsError,
+    FieldViolation,
+    InvalidArgumentError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    Reason,
+    TrademeshError,
+    UnavailableError,
+)
+from kernel.identity import User
+from kernel.ports import Clock, LogPosition
+from kernel.server_context import current_call
+from svc_oms.clients import RETRY_SECONDS, PreTrade
+from svc_oms.codec.events import encode
+from svc_oms.codec.orders import order_message, risk_reject
+from svc_oms.codec.requests import NewOrder, new_order_check, user_message
+from svc_oms.codec.scalars import reason_of, timestamp
+from svc_oms.domain import Order, OrderState, abandoned, evolve, place
+from svc_oms.domain.commands import PlaceOrder
+from svc_oms.store.orders import Creation, FirstAnswer, OrderStore
+from trademesh.oms.v1 import order_pb2
+from trademesh.risk.v1 import pre_trade_service_pb2
+from trademesh.type.v1 import user_pb2
+
+COMMIT_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """An order as its first event left it; `replayed` when the key had been answered before."""
+
+    order: order_pb2.Order
+    position: LogPosition
+    replayed: bool
+
+
+Outcome = Created | TrademeshError
+
+
+class OrderEntry:
+    """Serves batches of new orders for a `Batcher`."""
+
+    def __init__(self, store: OrderStore, risk: PreTrade, clock: Clock) -> None:
+        self._store = store
+        self._risk = risk
+        self._clock = clock
+
+    async def flush(self, lane: str, items: Sequence[NewOrder]) -> Sequence[Outcome]:
+        """Return what became of each order: accepted or refused by risk, replayed, or an error with nothing persisted.
+
+        Raises:
+            UnavailableError: RISK_UNAVAILABLE, DATABASE_UNAVAILABLE; nothing of the batch was persisted.
+            OutcomeUnknownError: read the keys.
+        """
+        # The batch runs in the context of whoever happened to start it; that one caller's deadline is not the others'.
+        current_call.set(None)
+        leaders: dict[str, int] = {}
+        for index, item in enumerate(items):
+            leaders.setdefault(item.order_id, index)
+        known = await self._store.first_answers(list(leaders))
+        outcomes: list[Outcome | None] = [None] * len(items)
+        fresh: list[int] = []
+        for order_id, index in leaders.items():
+            answer = known.get(order_id)
+            if answer is None:
+                fresh.append(index)
+            else:
+                outcomes[index] = answered(items[index], answer, replayed=True)
+        if fresh:
+            decided = await self._enter([items[index] for index in fresh])
+            for index, outcome in zip(fresh, decided, strict=True):
+                outcomes[index] = outcome
+        return [
+            outcome if outcome is not None else _following(item, items[leaders[item.order_id]], outcomes[leaders[item.order_id]])
+            for item, outcome in zip(items, outcomes, strict=True)
+        ]
+
+    async def _enter(self, items: Sequence[NewOrder]) -> list[Outcome]:
+        """Ask risk, then record what it approved or refused."""
+        now = self._clock.now()
+        results = await self._risk.check(_checks(items, timestamp(now)))
+        outcomes: list[Outcome] = []
+        decided: list[tuple[int, order_pb2.Order]] = []
+        creations: list[Creation] = []
+        for index, (item, result) in enumerate(zip(items, results, strict=True)):
+            command = _verdict(item, result, now)
+            if isinstance(command, TrademeshError):
+                outcomes.append(command)
+                continue
+            (event,) = place(None, command)
+            order = evolve(None, event)
+            message = order_message(order)
+            creations.append(Creation(order, encode(event, None), message.SerializeToString()))
+            decided.append((index, message))
+            outcomes.append(_NOT_YET)
+        if creations:
+            recorded = await self._record([items[index] for index, _ in decided], creations, [message for _, message in decided])
+            for (index, _), outcome in zip(decided, recorded, strict=True):
+                outcomes[index] = outcome
+        return outcomes
+
+    async def _record(self, items: Sequence[NewOrder], creations: Sequence[Creation], messages: Sequence[order_pb2.Order]) -> list[Outcome]:
+        for attempt in range(COMMIT_ATTEMPTS):
+            try:
+                positions = await self._store.create(creations)
+                break
+            except OutcomeUnknownError as error:
+                return await self._read_back(items, error)
+            except AbortedError:
+                if attempt == COMMIT_ATTEMPTS - 1:
+                    raise
+        outcomes: list[Outcome] = []
+        beaten = [item.order_id for item, position in zip(items, positions, strict=True) if not isinstance(position, LogPosition)]
+        # Another replica, or an abandonment, was first: its event is the answer.
+        first = await self._store.first_answers(beaten) if beaten else {}
+        for item, message, position in zip(items, messages, positions, strict=True):
+            if isinstance(position, LogPosition):
+                outcomes.append(Created(message, position, replayed=False))
+            else:
+                outcomes.append(answered(item, first[item.order_id], replayed=True))
+        return outcomes
+
+    async def _read_back(self, items: Sequence[NewOrder], cause: OutcomeUnknownError) -> list[Outcome]:
+        """The commit's answer was lost: what the keys show happened; what they do not show may still."""
+        try:
+            known = await self._store.first_answers([item.order_id for item in items])
+        except TrademeshError:
+            return [_unknown(cause) for _ in items]
+        return [answered(item, known[item.order_id], replayed=False) if item.order_id in known else _unknown(cause) for item in items]
+
+
+_NOT_YET = OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, "the order was decided and not recorded")
+
+
+def _unknown(cause: OutcomeUnknownError) -> OutcomeUnknownError:
+    return OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, cause.message)
+
+
+def answered(item: NewOrder, first: FirstAnswer, *, replayed: bool) -> Outcome:
+    """Return the first answer of a key to the same command, or the refusal of another one."""
+    order: Order = first.order
+    if order.state is OrderState.ABANDONED:
+        return abandoned(item.order_id)
+    if order.terms.command_hash != item.command_hash:
+        return _reused(item)
+    return Created(order_message(order), first.position, replayed)
+
+
+def _reused(item: NewOrder) -> AlreadyExistsError:
+    return AlreadyExistsError(
+        Reason.IDEMPOTENCY_KEY_REUSED,
+        "client_order_id was used for another command",
+        metadata={"resource_type": "order", "resource_name": item.order_id},
+    )
+
+
+def _following(item: NewOrder, leader: NewOrder, outcome: Outcome | None) -> Outcome:
+    """The answer to a command whose key came twice in one batch."""
+    if item.command_hash == leader.command_hash:
+        assert outcome is not None
+        return Created(outcome.order, outcome.position, replayed=True) if isinstance(outcome, Created) else outcome
+    if isinstance(outcome, Created):
+        return _reused(item)
+    return AbortedError(Reason.VERSION_STALE, "another command with this client_order_id was under way; nothing was done")
+
+
+def _checks(items: Sequence[NewOrder], receive_time: Timestamp) -> list[pre_trade_service_pb2.OrderCheck]:
+    users: dict[int, user_pb2.User] = {}
+    checks = []
+    for item in items:
+        user = users.get(id(item.user))
+        if user is None:
+            user = users[id(item.user)] = user_message(item.user)
+        checks.append(new_order_check(item, user, receive_time))
+    return checks
+
+
+def _verdict(item: NewOrder, result: pre_trade_service_pb2.OrderCheckResult, now: object) -> PlaceOrder | TrademeshError:
+    outcome = result.WhichOneof("outcome")
+    if outcome == "approval":
+        terms, reject = item.terms(result.approval.tenant, result.approval.venue), None
+    elif outcome == "refusal":
+        terms, reject = item.terms(result.refusal.tenant, result.refusal.venue), risk_reject(list(result.refusal.breaches))
+    else:
+        return refused_by_risk(result)
+    if terms.tenant != item.user.tenant:
+        return foreign_account(terms.account_id)
+    return PlaceOrder(terms, reject, now)  # type: ignore[arg-type]
+
+
+def refused_by_risk(result: pre_trade_service_pb2.OrderCheckResult) -> TrademeshError:
+    """Return the error behind an answer of risk that decides nothing: malformed for the instrument, or undecided."""
+    if result.WhichOneof("outcome") != "invalidity":
+        reason = reason_of(result.undecided.reason) if result.HasField("undecided") else Reason.RISK_UNAVAILABLE
+        return UnavailableError(reason, result.undecided.text or "risk could not decide", retry_after_seconds=RETRY_SECONDS)
+    invalidity = result.invalidity
+    reason = reason_of(invalidity.reason)
+    violations = [FieldViolation(item.field, item.reason, item.description) for item in invalidity.bad_request.field_violations]
+    kind = _INVALIDITIES.get(reason, InvalidArgumentError)
+    return kind(reason, invalidity.text, field_violations=violations)
+
+
+def foreign_account(account_id: str) -> PermissionDeniedError:
+    """Return the refusal of an account of another tenant, in the words for an unknown one (`User.require_account`)."""
+    return PermissionDeniedError(
+        Reason.ACCOUNT_NOT_ALLOWED,
+        "the account is not one of the caller's",
+        metadata={"resource_type": "account", "resource_name": account_id},
+    )
+
+
+_INVALIDITIES: dict[Reason, type[TrademeshError]] = {
+    Reason.ACCOUNT_NOT_ALLOWED: PermissionDeniedError,
+    Reason.INSTRUMENT_NOT_FOUND: NotFoundError,
+    Reason.IDEMPOTENCY_KEY_REUSED: AlreadyExistsError,
+}
+
+__all__ = ["Created", "OrderEntry", "Outcome", "User", "answered", "foreign_account", "refused_by_risk"]
