@@ -11,6 +11,7 @@ A `Step` is everything that one input led to. The driver carries it out in this 
 If step 1 fails, the session object is ahead of the store: close the socket, drop the object, start again from the store.
 """
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -18,6 +19,8 @@ from typing import NamedTuple
 
 from kernel.fix import tags
 from kernel.fix.message import Body, Message
+
+_COMP_ID = re.compile(r"[!-<>-~]([ -<>-~]{0,62}[!-<>-~])?", re.ASCII)
 
 
 class Now(NamedTuple):
@@ -49,7 +52,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """One FIX 4.4 session as this side sees it. Times in seconds, bounds inclusive."""
+    """One FIX 4.4 session as this side sees it. Times in seconds, bounds inclusive. Raises ValueError, naming the field, for a bad one."""
 
     role: Role
     sender: str
@@ -79,6 +82,15 @@ class SessionConfig:
     user_defined_tags: bool = True
     """Whether tags from 5000 on are accepted without a definition."""
     begin_string: str = tags.BEGIN_STRING
+
+    def __post_init__(self) -> None:
+        for name, text in (("sender", self.sender), ("target", self.target)):
+            if _COMP_ID.fullmatch(text) is None:
+                raise ValueError(f"{name}: must be 1 to 64 printable ASCII characters without '='")
+        if self.sender == self.target:
+            raise ValueError("target: must differ from sender")
+        if not 0 <= self.heartbeat_seconds <= self.heartbeat_seconds_max:
+            raise ValueError("heartbeat_seconds: must be from 0 to heartbeat_seconds_max")
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,16 +216,16 @@ class VenueConnection:
         return link
 
     async def _turn(self, link: _Link) -> None:
-        """One read, or one tick of the timers."""
+        """What came in, if anything did, and the timers: a busy socket must not starve the heartbeats."""
         data = await self._read(link)
         if not self._still_mine():
             raise self._lease_lost()
         async with self._lock:
             if self._link is not link:
                 raise LinkBrokenError("a transaction of the router failed")
-            now = self._now()
-            step = link.session.tick(now) if data is None else link.session.receive(link.messages.feed(data), now)
-            await self._carry_out(link, step)
+            if data is not None:
+                await self._carry_out(link, link.session.receive(link.messages.feed(data), self._now()))
+            await self._carry_out(link, link.session.tick(self._now()))
 
     async def _read(self, link: _Link) -> bytes | None:
         """What came in, or None where it is time to look at the timers."""

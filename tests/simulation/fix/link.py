@@ -9,6 +9,8 @@ from kernel.fix.session import Session
 from kernel.fix.steps import AppMessage, Now, Phase, Role, Sequences, SessionConfig, Step, StoredMessage
 
 START = datetime(2026, 8, 3, 9, 30, tzinfo=UTC)
+MESSAGE_BYTES_MAX = 300
+"""No message of these conversations is longer."""
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Side:
         self.store = Store()
         self.wire = bytearray()
         self.sent_ids: list[str] = []
+        self.bytes_since_damage = MESSAGE_BYTES_MAX
         self.restart()
 
     def restart(self) -> None:
@@ -107,14 +110,20 @@ class Link:
             self.crash(index)
 
     def carry(self, index: int, size: int, damage: int | None = None) -> None:
-        """At most `size` bytes that side `index` wrote arrive at the other; `damage` flips one of them."""
+        """At most `size` bytes that side `index` wrote arrive at the other; `damage` changes one of them.
+
+        Never two of one message: they could add up to the same CheckSum, which FIX cannot detect.
+        """
         if not self.connected:
             return
         side, peer = self.sides[index], self.sides[1 - index]
         data = bytearray(side.wire[:size])
         del side.wire[:size]
-        if damage is not None and data:
+        if damage is not None and data and side.bytes_since_damage >= MESSAGE_BYTES_MAX:
             data[damage % len(data)] ^= 0x15
+            side.bytes_since_damage = 0
+        else:
+            side.bytes_since_damage += len(data)
         if data:
             self._after(peer.carry_out(peer.session.receive(peer.reader.feed(bytes(data)), self.now), self.now))
 

@@ -1,7 +1,10 @@
 """Each row of the FIX session matrix (FIX 4.4 Volume 2; FIX Session Layer test cases 2020), acceptor side, exact answers."""
 
+from typing import Any
+
 import pytest
 
+from kernel.fix.steps import Role, SessionConfig
 from tests.unit.fix.conversation import ORDER, REPORT, Acceptor, raw
 
 HEAD = "49=TW|52=<now>|56=ISLD"
@@ -347,3 +350,19 @@ def test_last_sequence_processed_confirms_what_we_sent(acceptor: Acceptor) -> No
 def test_order_with_an_order_body_is_sent_in_field_order(acceptor: Acceptor) -> None:
     (written,) = acceptor.sends(("D", list(reversed(ORDER))))
     assert written == "35=D|34=2|49=ISLD|52=<now>|56=TW|11=A-1|38=100|40=1|54=1|55=AAPL|60=<now>"
+
+
+@pytest.mark.parametrize(
+    ("field", "options"),
+    [
+        ("sender", {"sender": ""}),
+        ("target", {"target": "A\x01B"}),
+        ("target", {"target": "ISLD"}),
+        ("sender", {"sender": "x" * 65}),
+        ("heartbeat_seconds", {"heartbeat_seconds": -1}),
+        ("heartbeat_seconds", {"heartbeat_seconds": 301}),
+    ],
+)
+def test_a_bad_configuration_names_its_field(field: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: "):
+        SessionConfig(**{"role": Role.ACCEPTOR, "sender": "ISLD", "target": "TW", "app_types": frozenset(), **options})
