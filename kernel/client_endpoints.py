@@ -31,7 +31,10 @@ def read_headers(path: Path) -> dict[str, Headers]:
         content = file.read(HEADERS_BYTES_MAX + 1)
     if len(content) > HEADERS_BYTES_MAX:
         raise ValueError(f"{path} is longer than {HEADERS_BYTES_MAX} bytes")
-    parsed = json.loads(content)
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        parsed = None
     if not isinstance(parsed, dict) or not all(_is_text_map(headers) for headers in parsed.values()):
         raise ValueError(f'{path} must be {{"target": {{"header": "value"}}}}')
     return {target: tuple(headers.items()) for target, headers in parsed.items()}
@@ -92,10 +95,11 @@ class Endpoints:
     ) -> None:
         if not targets:
             raise ValueError("a client needs at least one target")
-        self._all = [Endpoint(target, options, interceptors) for target in targets]
         self._headers_file = headers_file
+        by_target = self._read()
+        self._all = [Endpoint(target, options, interceptors) for target in targets]
         self._next = 0
-        self.reload_headers()
+        self._assign(by_target)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -115,9 +119,12 @@ class Endpoints:
 
     def reload_headers(self) -> bool:
         """Read the headers file again, because a restarted replica may have a new secret; return whether anything changed."""
-        if self._headers_file is None:
-            return False
-        by_target: Mapping[str, Headers] = read_headers(self._headers_file)
+        return self._assign(self._read())
+
+    def _read(self) -> Mapping[str, Headers]:
+        return {} if self._headers_file is None else read_headers(self._headers_file)
+
+    def _assign(self, by_target: Mapping[str, Headers]) -> bool:
         changed = False
         for endpoint in self._all:
             headers = by_target.get(endpoint.target, by_target.get("*", ()))

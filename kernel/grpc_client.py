@@ -73,6 +73,7 @@ def _options(config: ClientConfig) -> list[tuple[str, Any]]:
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
         ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.ping_timeout_ms", _KEEPALIVE_MS),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -128,8 +129,8 @@ class MeshChannel(grpc.aio.Channel):
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Return when the state differs from the one given; cancel it to give up."""
-        while self.get_state() is last_observed_state:
-            await asyncio.sleep(0.05)  # noqa: ASYNC110 (gRPC tells of one channel only, and cannot be asked to stop)
+        while self.get_state() is last_observed_state:  # noqa: ASYNC110 (gRPC tells of one channel only, and cannot be asked to stop)
+            await asyncio.sleep(0.05)
 
     async def channel_ready(self) -> None:
         """Return when a replica is ready; bound it with a timeout."""

@@ -33,7 +33,6 @@ SOCKET_PATH_LENGTH_MAX = 107
 """sun_path of Linux, less its terminator."""
 
 _HEALTH_PREFIX = "/grpc.health.v1.Health/"
-_READY_POLL_SECONDS = 0.5
 _PROBE_TIMEOUT_SECONDS = 2.0
 
 
@@ -78,7 +77,7 @@ class GrpcServer:
     Args:
         config: how to serve.
         services: what to serve; reflection and `grpc.health.v1` are added.
-        ready: asked every half second; False, an exception or two seconds of silence turn health to NOT_SERVING until it is True again.
+        ready: asked every `ready_poll_seconds`; False, an exception or two seconds of silence make health NOT_SERVING until the next True.
         telemetry: takes the RPC statistics; traces sampled calls once started.
         log_writer: takes the canonical log lines.
         now: the wall clock in Unix seconds, against which tokens expire.
@@ -93,7 +92,9 @@ class GrpcServer:
         telemetry: Telemetry,
         log_writer: LineWriter,
         now: Callable[[], float],
+        ready_poll_seconds: float = 0.5,
     ) -> None:
+        self._ready_poll_seconds = ready_poll_seconds
         self._config = config
         self._services = services
         self._ready = ready
@@ -179,7 +180,7 @@ class GrpcServer:
                 for name in ("", *(binding.descriptor.full_name for binding in self._services)):
                     await self._health.set(name, status)
                 _logger.log(logging.INFO if ready else logging.WARNING, "%s", "serving" if ready else "not ready, not serving")
-            await asyncio.sleep(_READY_POLL_SECONDS)
+            await asyncio.sleep(self._ready_poll_seconds)
 
     async def _is_ready(self) -> bool:
         try:
@@ -196,6 +197,10 @@ class GrpcServer:
             samples.append(Sample("rpc_server_running", lane.running, labels))
             samples.append(Sample("rpc_server_shed_total", lane.shed_total, labels))
         return samples
+
+    def flush_logs(self) -> None:
+        """Hand the canonical lines of all calls ended so far to the log writer."""
+        self._journal.flush()
 
     async def stop(self) -> None:
         """Stop gracefully: NOT_SERVING; then streams are told to end and new calls refused; then calls in progress get their grace."""
