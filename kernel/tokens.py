@@ -29,7 +29,7 @@ class TokenSealer:
     """Seals short payloads with HMAC-SHA-256 (RFC 2104), cut to 128 bits.
 
     Args:
-        key: shared by all replicas of a deployment, at least 32 characters; a new key only makes clients begin their pages and streams anew.
+        key: shared by all replicas of a deployment, at least 32 characters; a new key only makes clients begin anew.
         purpose: keeps kinds of tokens apart, such as `page`.
     """
 
