@@ -155,8 +155,8 @@ class Inbound:
             self._confirmed_out = max(self._confirmed_out, min(int(text), self._writer.next_out - 1))
 
     def _on_logout(self, step: Step, message: Message, now: Now) -> None:
-        step.notices.append(Notice(NoticeKind.PEER_LOGOUT, message.get(tags.TEXT) or ""))
         if self._phase is Phase.ACTIVE:
+            step.notices.append(Notice(NoticeKind.PEER_LOGOUT, message.get(tags.TEXT) or ""))
             self._send_logout(step, "", now)
         self._close(step, "logout")
 
