@@ -11,7 +11,7 @@ import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from kernel.errors import (
     DeadlineExceededError,
@@ -121,7 +121,7 @@ class Batcher(Generic[Item, Result]):
         (outcome,) = await self._enqueue(self._lanes[lane], (item,), deadline)
         if isinstance(outcome, TrademeshError):
             raise outcome
-        return outcome  # type: ignore[return-value]
+        return cast("Result", outcome)
 
     async def submit_many(self, lane: str, items: Sequence[Item], *, deadline: float | None = None) -> list[Result | TrademeshError]:
         """Queue items that travel together, at most a batch of them, and return their outcomes in order; they cost one future.
@@ -132,7 +132,7 @@ class Batcher(Generic[Item, Result]):
         """
         if not 1 <= len(items) <= self._lanes[lane].bounds.batch_size_max:
             raise ValueError(f"1 to {self._lanes[lane].bounds.batch_size_max} items travel together, not {len(items)}")
-        return await self._enqueue(self._lanes[lane], items, deadline)  # type: ignore[return-value]
+        return cast("list[Result | TrademeshError]", await self._enqueue(self._lanes[lane], items, deadline))
 
     def statistics(self, lane: str) -> LaneStatistics:
         """Return the lane's counters; they go on changing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, Self
@@ -152,7 +152,7 @@ class EventReader(Protocol):
         """Return a position up to which the log is settled now: every event that any later read returns after it is new."""
         ...
 
-    def subscribe(self, cursor: LogPosition, *, limit: int = 512) -> AsyncIterator[list[RecordedEvent]]:
+    def subscribe(self, cursor: LogPosition, *, limit: int = 512) -> AsyncGenerator[list[RecordedEvent], None]:
         """Yield batches of 1 to `limit` events after the cursor, then follow the log until closed. Close it with `aclose`."""
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Literal
 
 from kernel.events.batch import check_batch, fold_commit
@@ -72,7 +72,7 @@ class MemoryEventStore:
         """See `EventReader.horizon`."""
         return self._log[-1].position if self._log else LOG_START
 
-    def subscribe(self, cursor: LogPosition, *, limit: int = 512) -> AsyncIterator[list[RecordedEvent]]:
+    def subscribe(self, cursor: LogPosition, *, limit: int = 512) -> AsyncGenerator[list[RecordedEvent], None]:
         """See `EventReader.subscribe`."""
         return follow(self, self._wakeup, cursor, limit=limit)
 

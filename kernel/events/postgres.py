@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import asyncpg
 
@@ -129,7 +129,7 @@ class PostgresEventStore:
         lag: float = await self._database.fetchval(_LAG)
         return max(lag, 0.0)
 
-    def subscribe(self, cursor: LogPosition, *, limit: int = 512) -> AsyncIterator[list[RecordedEvent]]:
+    def subscribe(self, cursor: LogPosition, *, limit: int = 512) -> AsyncGenerator[list[RecordedEvent], None]:
         """See `EventReader.subscribe`."""
         if self._listener is None or self._listener.done():
             self._listener = asyncio.get_running_loop().create_task(self._listen(), name="event-log-listener")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from kernel.ports import LogPosition, RecordedEvent
@@ -53,7 +53,7 @@ class _PageReader(Protocol):
 
 async def follow(
     reader: _PageReader, wakeup: Wakeup, cursor: LogPosition, *, limit: int, poll_seconds_max: float = POLL_SECONDS_MAX
-) -> AsyncIterator[list[RecordedEvent]]:
+) -> AsyncGenerator[list[RecordedEvent], None]:
     """Yield batches of settled events after the cursor for ever.
 
     After a wake-up the pauses start short and double, because an event may be committed before it is settled.

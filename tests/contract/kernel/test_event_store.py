@@ -191,7 +191,7 @@ async def test_subscribers_get_what_was_and_what_comes(store: EventStore) -> Non
     seen: list[int] = []
 
     async def tail() -> None:
-        async with aclosing(store.subscribe(LOG_START, limit=2)) as batches:  # type: ignore[type-var]
+        async with aclosing(store.subscribe(LOG_START, limit=2)) as batches:
             async for batch in batches:
                 assert 1 <= len(batch) <= 2
                 seen.extend(recorded.version for recorded in batch)

@@ -171,7 +171,7 @@ async def test_long_transactions_cannot_make_a_tailing_reader_lose_or_reorder(
 
     async def tail() -> list[RecordedEvent]:
         seen: list[RecordedEvent] = []
-        async with aclosing(other_store.subscribe(LOG_START, limit=7)) as batches:  # type: ignore[type-var]
+        async with aclosing(other_store.subscribe(LOG_START, limit=7)) as batches:
             async for batch in batches:
                 seen.extend(batch)
                 if seen[-1].stream_id == "last":
@@ -194,7 +194,7 @@ async def test_another_replica_wakes_a_subscriber_long_before_it_would_poll(
     database: Database, migrated: ServiceDatabase, event_store: PostgresEventStore
 ) -> None:
     lazy = PostgresEventStore(database, poll_seconds_max=3_600.0)
-    async with aclosing(lazy.subscribe(LOG_START)) as batches:  # type: ignore[type-var]
+    async with aclosing(lazy.subscribe(LOG_START)) as batches:
         waiting = asyncio.ensure_future(anext(batches))
         async with asyncio.timeout(DEADLINE_SECONDS):
             while not await database.fetchval(
@@ -212,7 +212,7 @@ async def test_subscribers_survive_the_loss_of_the_listening_connection(
     database: Database, event_store: PostgresEventStore, other_store: PostgresEventStore
 ) -> None:
     seen: list[int] = []
-    async with aclosing(event_store.subscribe(LOG_START)) as batches:  # type: ignore[type-var]
+    async with aclosing(event_store.subscribe(LOG_START)) as batches:
         for version in range(4):
             await other_store.commit([one("order-1", version)])
             seen.extend(event.version for event in await asyncio.wait_for(anext(batches), DEADLINE_SECONDS))

@@ -14,6 +14,7 @@ from kernel.ports import HeldLease, Leases
 from kernel.postgres import Database
 
 DEADLINE_SECONDS = 30.0
+BLOCKED = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND usename = current_user"
 EXPIRE = "UPDATE lease SET expires_at = clock_timestamp() - interval '1 second' WHERE name = $1"
 
 
@@ -139,7 +140,7 @@ async def test_a_takeover_waits_for_the_write_under_way(database: Database) -> N
         rival: asyncio.Task[HeldLease] = asyncio.create_task(take_over())
         async with asyncio.timeout(DEADLINE_SECONDS):
             # Until the lease has expired on PostgreSQL's clock the rival is merely refused; afterwards it waits for this transaction.
-            while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            while not await database.fetchval(BLOCKED):
                 if rival.done() and rival.exception() is not None:
                     rival = asyncio.create_task(take_over())
                 await asyncio.sleep(0)
@@ -164,7 +165,7 @@ async def test_a_write_that_begins_during_a_takeover_is_refused(database: Databa
         await takeover.execute("UPDATE lease SET owner = 'theirs', epoch = epoch + 1")
         writing = asyncio.create_task(write())
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            while not await database.fetchval(BLOCKED):
                 await asyncio.sleep(0)
     with pytest.raises(LeaseLostError):
         await asyncio.wait_for(writing, DEADLINE_SECONDS)
