@@ -40,13 +40,6 @@ while True:
 """
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    created = Layout(tmp_path / "mesh")
-    created.create()
-    return created
-
-
 def python(layout: Layout, name: str, program: str, *after: str, ready: bool = True, stop_seconds: float = 15.0) -> Unit:
     return Unit(
         name,
@@ -75,7 +68,7 @@ async def running(supervisor: Supervisor) -> AsyncIterator[Supervisor]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_SECONDS_MAX):
-        while not condition():  # noqa: ASYNC110 (the condition is another process's)
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -12,13 +12,6 @@ import pytest
 from mesh.local.layout import DIRECTORY_KEY, Layout, LocalMeshError, SupervisorLock, default_directory, running_supervisor
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    created = Layout(tmp_path / "mesh")
-    created.create()
-    return created
-
-
 def test_the_environment_chooses_the_directory(tmp_path: Path) -> None:
     assert default_directory({DIRECTORY_KEY: str(tmp_path)}) == tmp_path
     assert default_directory({}).name == "trademesh"
