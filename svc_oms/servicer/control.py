@@ -121,9 +121,7 @@ class OrderControlServicer:
             found = [order_id for order_id in await self._reads.open_covered(switch) if order_id not in asked]
             orders = await self._store.load_many(found)
             principal = f"kill-switch/{switch.name}"[:128]
-            _, reached = await self._requests.cancel_each(
-                own_cancel(order, principal, self._ids.new_id()) for order in orders.values()
-            )
+            _, reached = await self._requests.cancel_each(own_cancel(order, principal, self._ids.new_id()) for order in orders.values())
             asked.update(found)
             position = max(position, reached)
             if len(found) < OPEN_ORDERS_MAX:

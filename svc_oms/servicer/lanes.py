@@ -1,0 +1,41 @@
+"""The batches of a replica, put together for its process and for tests alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernel.batcher import Batcher, Lane
+from kernel.ports import Clock
+from svc_oms.clients import PreTrade
+from svc_oms.codec.requests import NewOrder
+from svc_oms.servicer.changes import Change, Changed, OrderChanges
+from svc_oms.servicer.creates import Created, OrderEntry
+from svc_oms.servicer.entry import BATCH_ORDERS_MAX, CONTROL_LANE, ORDERS_LANE
+from svc_oms.servicer.requests import OrderRequests
+from svc_oms.store.orders import OrderStore
+from svc_oms.store.reads import OrderReads
+
+ORDERS = Lane(batch_size_max=BATCH_ORDERS_MAX, queue_max=4_096, flushes_in_flight_max=1, wait_seconds_max=2.0)
+CONTROL = Lane(batch_size_max=256, queue_max=8_192, flushes_in_flight_max=1, wait_seconds_max=5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """The batches of a replica: new orders, and everything that must never wait behind them."""
+
+    orders: Batcher[NewOrder, Created]
+    control: Batcher[Change, Changed]
+    requests: OrderRequests
+
+    async def close(self) -> None:
+        """Serve what waits, and refuse what comes."""
+        await self.orders.close()
+        await self.control.close()
+
+
+def lanes(store: OrderStore, reads: OrderReads, risk: PreTrade, clock: Clock, *, orders: Lane = ORDERS, control: Lane = CONTROL) -> Lanes:
+    """Return the batches of a replica."""
+    changes = OrderChanges(store, reads, clock)
+    order_batcher: Batcher[NewOrder, Created] = Batcher(OrderEntry(store, risk, clock).flush, {ORDERS_LANE: orders}, clock)
+    change_batcher: Batcher[Change, Changed] = Batcher(changes.flush, {CONTROL_LANE: control}, clock)
+    return Lanes(order_batcher, change_batcher, OrderRequests(change_batcher, changes, store, reads, risk, clock))

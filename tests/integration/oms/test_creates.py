@@ -1,0 +1,156 @@
+"""New orders against a real PostgreSQL: keys, verdicts of risk, races, and commits whose answer is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kernel.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, OutcomeUnknownError, Reason, UnavailableError
+from kernel.ports import CommitOutcome
+from svc_oms.codec.events import decode
+from svc_oms.domain import OrderState, fold
+from svc_oms.servicer.creates import Created
+from svc_oms.store.orders import Creation, stream_of
+from tests.integration.oms import world
+from tests.integration.oms.world import FakeRisk, Replica
+from trademesh.oms.v1 import order_control_service_pb2, order_pb2
+
+
+async def refolded(replica: Replica, order_id: str) -> order_pb2.Order:
+    from svc_oms.codec.orders import order_message
+
+    order = fold(decode(event) for event in await replica.log.read_stream(stream_of(order_id)))
+    assert order is not None
+    return order_message(order)
+
+
+async def test_an_accepted_order_is_durable_and_readable(replica: Replica) -> None:
+    created = await replica.create(world.order(labels={"desk": "a"}))
+    assert not created.replayed
+    assert created.order.state == OrderState.PENDING_NEW
+    assert created.position.tx > 0
+    row = await replica.reads.order(created.order.order_id)
+    assert row is not None
+    assert order_pb2.Order.FromString(row.snapshot) == created.order == await refolded(replica, created.order.order_id)
+
+
+async def test_a_refused_order_is_kept_with_every_breach(replica: Replica, risk: FakeRisk) -> None:
+    risk.answer = world.refusal
+    created = await replica.create(world.order())
+    assert created.order.state == OrderState.REJECTED
+    assert [breach.text for breach in created.order.reject.breaches] == ["too many", "too much"]
+    assert created.order.leaves_quantity == "0"
+    assert await replica.database.fetchval("SELECT count(*) FROM venue_request") == 0
+
+
+async def test_a_replay_gets_the_first_answer_and_asks_nobody(replica: Replica, other: Replica, risk: FakeRisk) -> None:
+    first = await replica.create(world.order(client_order_id="k", quantity="10.00"))
+    await replica.cancel(first.order.order_id)
+    asked = len(risk.asked)
+    again = await other.create(world.order(client_order_id="k", quantity="10"))
+    assert again.replayed
+    assert (again.order, again.position) == (first.order, first.position)
+    assert len(risk.asked) == asked
+
+
+async def test_a_key_serves_one_command(replica: Replica) -> None:
+    await replica.create(world.order(client_order_id="k"))
+    with pytest.raises(AlreadyExistsError) as caught:
+        await replica.create(world.order(client_order_id="k", quantity="11"))
+    assert caught.value.reason is Reason.IDEMPOTENCY_KEY_REUSED
+
+
+async def test_doubles_in_one_batch(replica: Replica, risk: FakeRisk) -> None:
+    outcomes = await replica.create_all(
+        [world.order(client_order_id="k"), world.order(client_order_id="k"), world.order(client_order_id="k", side=2)]
+    )
+    assert [getattr(outcome, "replayed", None) for outcome in outcomes] == [False, True, None]
+    assert isinstance(outcomes[2], AlreadyExistsError)
+    assert len(risk.asked) == 1
+
+
+async def test_what_risk_does_not_decide_is_not_persisted(replica: Replica, risk: FakeRisk) -> None:
+    risk.answer = world.off_tick
+    with pytest.raises(InvalidArgumentError) as invalid:
+        await replica.create(world.order(client_order_id="k"))
+    assert invalid.value.reason is Reason.PRICE_OFF_TICK
+    assert invalid.value.field_violations[0].field == "limit_price"
+    risk.answer = world.undecided
+    with pytest.raises(UnavailableError) as stale:
+        await replica.create(world.order(client_order_id="k"))
+    assert stale.value.reason is Reason.REFERENCE_PRICE_STALE
+    risk.down = True
+    with pytest.raises(UnavailableError) as down:
+        await replica.create(world.order(client_order_id="k"))
+    assert down.value.reason is Reason.RISK_UNAVAILABLE
+    risk.down, risk.answer = False, world.approval
+    assert not (await replica.create(world.order(client_order_id="k", quantity="11"))).replayed
+
+
+async def test_two_replicas_with_one_key_record_one_order(replica: Replica, other: Replica) -> None:
+    commands = [world.order(client_order_id=f"race-{number}") for number in range(40)]
+    sides = await asyncio.gather(replica.create_all(commands), other.create_all(list(reversed(commands))))
+    mine, theirs = sides[0], list(reversed(sides[1]))
+    for a, b in zip(mine, theirs, strict=True):
+        assert isinstance(a, Created)
+        assert isinstance(b, Created)
+        assert (a.order, a.position) == (b.order, b.position)
+    assert await replica.database.fetchval("SELECT count(*) FROM event") == 40
+
+
+async def test_an_abandoned_key_takes_no_order(replica: Replica) -> None:
+    command = world.order(client_order_id="k")
+    request = order_control_service_pb2.ResolveOrderRequest(
+        orders=[order_control_service_pb2.OrderReference(order_id=command.order_id, account_id="ACC-1")]
+    )
+    resolved = await replica.control.ResolveOrder(request, world.context(None))
+    assert resolved.orders[0].state == OrderState.ABANDONED
+    assert await replica.control.ResolveOrder(request, world.context(None)) is not None
+    with pytest.raises(FailedPreconditionError) as caught:
+        await replica.create(command)
+    assert caught.value.reason is Reason.ORDER_ABANDONED
+
+
+async def test_resolving_an_order_that_exists_returns_it(replica: Replica, other: Replica) -> None:
+    created = await replica.create(world.order())
+    request = order_control_service_pb2.ResolveOrderRequest(
+        orders=[order_control_service_pb2.OrderReference(order_id=created.order.order_id, account_id="ACC-1")]
+    )
+    assert (await other.control.ResolveOrder(request, world.context(None))).orders[0] == created.order
+
+
+async def test_a_late_accept_meets_the_abandonment(replica: Replica, other: Replica, risk: FakeRisk) -> None:
+    """Risk gave the order up while our append was under way: the append must fail, and the caller must learn it."""
+    command = world.order()
+
+    async def abandon_first(creations: list[Creation]) -> list[CommitOutcome]:
+        reference = order_control_service_pb2.OrderReference(order_id=command.order_id, account_id="ACC-1")
+        await other.control.ResolveOrder(order_control_service_pb2.ResolveOrderRequest(orders=[reference]), world.context(None))
+        return await original(creations)
+
+    original = replica.store.create
+    replica.store.create = abandon_first  # type: ignore[assignment,method-assign]
+    with pytest.raises(FailedPreconditionError) as caught:
+        await replica.create(command)
+    assert caught.value.reason is Reason.ORDER_ABANDONED
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_a_lost_answer_is_read_back_by_key(replica: Replica, *, recorded: bool) -> None:
+    original = replica.store.create
+
+    async def lose_the_answer(creations: list[Creation]) -> list[CommitOutcome]:
+        if recorded:
+            await original(creations)
+        raise OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, "the answer was lost")
+
+    replica.store.create = lose_the_answer  # type: ignore[assignment,method-assign]
+    command = world.order()
+    if recorded:
+        created = await replica.create(command)
+        assert not created.replayed
+        assert await replica.reads.order(created.order.order_id) is not None
+    else:
+        with pytest.raises(OutcomeUnknownError):
+            await replica.create(command)
