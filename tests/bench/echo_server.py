@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -34,7 +35,7 @@ async def serve(socket: str) -> None:
     """Serves the echo on a UNIX socket until SIGTERM or SIGINT."""
     server = grpc.aio.server()
     unary, stream = order_service_pb2.CreateOrderRequest, order_service_pb2.EnterOrdersRequest
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Unary": grpc.unary_unary_rpc_method_handler(_unary, unary.FromString, unary.SerializeToString),
         "Stream": grpc.stream_stream_rpc_method_handler(_stream, stream.FromString, stream.SerializeToString),
     }
