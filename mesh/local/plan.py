@@ -132,7 +132,7 @@ def _embedded(layout: Layout, part: str, *, stop_seconds: float) -> Unit:
         str(private),
         ready=ReadyFile(private / READY_FILE),
         stop_seconds=stop_seconds,
-        address="(UNIX socket, see the services' configuration)",
+        address=f"DSN in {private / ADDRESS_FILE}",
     )
 
 
