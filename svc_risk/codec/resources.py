@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
 
 from google.protobuf.message import Message
 
+from kernel.ports import NewEvent
 from kernel.values import parse_decimal, parse_price, parse_quantity
 from svc_risk.codec.amounts import text
-from svc_risk.codec.events import timestamp
+from svc_risk.codec.events import new_event, timestamp
 from svc_risk.domain.administration import KillSwitch, Limit, check_instrument, etag
 from svc_risk.domain.calendar import TradingCalendar, parse_calendar
 from svc_risk.domain.policy import Account, Instrument
-from svc_risk.domain.vocabulary import AccountStatus, AssetClass, InstrumentStatus, KillSwitchScope, LimitScope, LimitType
+from svc_risk.domain.vocabulary import AccountStatus, AssetClass, InstrumentStatus, KillSwitchScope, KillSwitchStatus, LimitScope, LimitType
 from trademesh.oms.v1 import order_control_service_pb2
-from trademesh.risk.v1 import kill_switch_pb2, limit_pb2, reference_data_pb2, reference_data_service_pb2, risk_service_pb2
+from trademesh.risk.v1 import events_pb2, kill_switch_pb2, limit_pb2, reference_data_pb2, reference_data_service_pb2, risk_service_pb2
 
 STREAM_ID_LENGTH_MAX = 128
 
@@ -27,7 +28,7 @@ def write_account(account: Account) -> reference_data_pb2.Account:
         tenant=account.tenant,
         display_name=account.display_name,
         currency=account.currency,
-        status=account.status.value,
+        status=account.status.value,  # type: ignore[arg-type]
         version=account.version,
         etag=etag(account.version),
         create_time=timestamp(account.create_time),
@@ -87,13 +88,13 @@ def write_instrument(instrument: Instrument) -> reference_data_pb2.Instrument:
     return reference_data_pb2.Instrument(
         instrument_id=instrument.instrument_id,
         display_name=instrument.display_name,
-        asset_class=instrument.asset_class.value,
+        asset_class=instrument.asset_class.value,  # type: ignore[arg-type]
         currency=instrument.currency,
         tick_size=text(instrument.tick_size),
         lot_size=text(instrument.lot_size),
         venue=instrument.venue,
         calendar=write_calendar(instrument.calendar),
-        status=instrument.status.value,
+        status=instrument.status.value,  # type: ignore[arg-type]
         version=instrument.version,
         etag=etag(instrument.version),
         update_time=timestamp(instrument.update_time),
@@ -109,9 +110,9 @@ def read_limit_request(request: risk_service_pb2.UpdateLimitRequest, version: in
 def write_limit(limit: Limit) -> limit_pb2.Limit:
     """Return a limit on the wire."""
     return limit_pb2.Limit(
-        scope=limit.scope.value,
+        scope=limit.scope.value,  # type: ignore[arg-type]
         scope_id=limit.scope_id,
-        type=limit.type.value,
+        type=limit.type.value,  # type: ignore[arg-type]
         value=text(limit.value),
         version=limit.version,
         etag=etag(limit.version),
@@ -123,9 +124,9 @@ def write_limit(limit: Limit) -> limit_pb2.Limit:
 def write_kill_switch(switch: KillSwitch) -> kill_switch_pb2.KillSwitch:
     """Return a kill switch on the wire."""
     return kill_switch_pb2.KillSwitch(
-        scope=switch.scope.value,
+        scope=switch.scope.value,  # type: ignore[arg-type]
         scope_id=switch.scope_id,
-        status=switch.status.value,
+        status=switch.status.value,  # type: ignore[arg-type]
         version=switch.version,
         principal=switch.principal,
         comment=switch.comment,
@@ -134,15 +135,60 @@ def write_kill_switch(switch: KillSwitch) -> kill_switch_pb2.KillSwitch:
     )
 
 
+def read_kill_switch(message: kill_switch_pb2.KillSwitch) -> KillSwitch:
+    """Return the kill switch in a message of ours."""
+    return KillSwitch(
+        KillSwitchScope(message.scope),
+        message.scope_id,
+        KillSwitchStatus(message.status),
+        message.version,
+        message.principal,
+        message.comment,
+        message.cancel_open_orders,
+        message.update_time.ToDatetime(UTC),
+    )
+
+
 def write_switch_state(switch: KillSwitch) -> order_control_service_pb2.KillSwitchState:
     """Return a kill switch as svc_oms is to apply it. One that is being released no longer stops what svc_oms sends."""
     return order_control_service_pb2.KillSwitchState(
-        scope=switch.scope.value,
+        scope=switch.scope.value,  # type: ignore[arg-type]
         scope_id=switch.scope_id,
         active=switch.engaged,
         version=switch.version,
         cancel_open_orders=switch.cancel_open_orders and switch.engaged,
     )
+
+
+def account_created(account: Account, principal: str) -> NewEvent:
+    """Return the event of a new account."""
+    return new_event(events_pb2.AccountCreated(account=write_account(account), principal=principal))
+
+
+def account_updated(account: Account, principal: str) -> NewEvent:
+    """Return the event of a changed account."""
+    return new_event(events_pb2.AccountUpdated(account=write_account(account), principal=principal))
+
+
+def instrument_created(instrument: Instrument, principal: str) -> NewEvent:
+    """Return the event of a new instrument."""
+    return new_event(events_pb2.InstrumentCreated(instrument=write_instrument(instrument), principal=principal))
+
+
+def instrument_updated(instrument: Instrument, principal: str) -> NewEvent:
+    """Return the event of a changed instrument."""
+    return new_event(events_pb2.InstrumentUpdated(instrument=write_instrument(instrument), principal=principal))
+
+
+def limit_updated(limit: Limit, previous: Limit | None, comment: str) -> NewEvent:
+    """Return the event of a limit that was set."""
+    before = "" if previous is None else text(previous.value)
+    return new_event(events_pb2.LimitUpdated(limit=write_limit(limit), previous_value=before, comment=comment))
+
+
+def kill_switch_event(switch: KillSwitch) -> NewEvent:
+    """Return the event of a kill switch that changed."""
+    return new_event(events_pb2.KillSwitchChanged(kill_switch=write_kill_switch(switch)))
 
 
 def command_hash(tenant: str, principal: str, request: Message) -> bytes:

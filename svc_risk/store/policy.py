@@ -57,9 +57,9 @@ class PolicyReader:
             # Dictionaries of this version: should another transaction have moved on meanwhile, its copy is not touched.
             await _load(transaction, (known_accounts, new_accounts), (known_traders, new_traders), (known_instruments, new_instruments))
         return Policy(
-            {account: found for account in accounts if (found := known_accounts[account]) is not None},
-            {trader: known_traders[trader] for trader in traders},
-            {instrument: found for instrument in instruments if (found := known_instruments[instrument]) is not None},
+            {name: account for name in accounts if (account := known_accounts[name]) is not None},
+            {name: known_traders[name] for name in traders},
+            {name: instrument for name in instruments if (instrument := known_instruments[name]) is not None},
         )
 
 

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from kernel.postgres import Record
+from svc_risk.domain.administration import KillSwitch, Limit
 from svc_risk.domain.calendar import parse_calendar
 from svc_risk.domain.exposure import AccountExposure, InstrumentExposure, instrument_exposure
 from svc_risk.domain.policy import Account, Instrument
 from svc_risk.domain.rate import NO_MESSAGES, TENTHS, RateWindow
 from svc_risk.domain.reference_price import Quote, ReferencePrice, reference_price
 from svc_risk.domain.reservation import PendingTerms, Reservation, ReservationStatus
-from svc_risk.domain.vocabulary import AccountStatus, AssetClass, InstrumentStatus, Side
+from svc_risk.domain.vocabulary import (
+    AccountStatus,
+    AssetClass,
+    InstrumentStatus,
+    KillSwitchScope,
+    KillSwitchStatus,
+    LimitScope,
+    LimitType,
+    Side,
+)
 
-Row = Mapping[str, Any]
+Row = Record
 
 _COUNTS = struct.Struct(f">{TENTHS}I")
 _COUNT_MAX = 2**32 - 1
@@ -121,5 +132,32 @@ def read_instrument(row: Row) -> Instrument:
         parse_calendar(row["time_zone"], row["open_time"], row["close_time"], tuple(row["holidays"])),
         InstrumentStatus(row["status"]),
         row["version"],
+        row["update_time"],
+    )
+
+
+def read_limit(row: Row) -> Limit:
+    """Return the limit in a row."""
+    return Limit(
+        LimitScope(row["scope"]),
+        row["scope_id"],
+        LimitType(row["type"]),
+        row["value"].normalize(),
+        row["version"],
+        row["principal"],
+        row["update_time"],
+    )
+
+
+def read_kill_switch(row: Row) -> KillSwitch:
+    """Return the kill switch in a row."""
+    return KillSwitch(
+        KillSwitchScope(row["scope"]),
+        row["scope_id"],
+        KillSwitchStatus(row["status"]),
+        row["version"],
+        row["principal"],
+        row["comment"],
+        row["cancel_open_orders"],
         row["update_time"],
     )

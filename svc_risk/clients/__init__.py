@@ -1,0 +1,1 @@
+"""What risk asks of the outside: the order service, and the price feed."""

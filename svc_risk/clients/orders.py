@@ -1,0 +1,86 @@
+"""The order service, as risk asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from kernel.errors import InternalError, Reason
+from svc_risk.codec.resources import write_switch_state
+from svc_risk.domain.administration import KillSwitch
+from svc_risk.domain.vocabulary import OrderState
+from trademesh.oms.v1 import order_control_service_pb2, order_pb2
+
+RESOLVE_MAX = 500
+"""Orders in one ResolveOrder."""
+SWITCHES_MAX = 100
+"""Kill switches in one ApplyKillSwitch."""
+
+
+class ResolvedOrder(NamedTuple):
+    """What became of an order: its state, its version, and whether a replace is pending at the venue."""
+
+    order_id: str
+    state: OrderState
+    version: int
+    replace_pending: bool
+
+
+class OrderControl(Protocol):
+    """What svc_oms does for risk."""
+
+    async def resolve(self, orders: Sequence[tuple[str, str]]) -> list[ResolvedOrder]:
+        """Say what became of orders, given as (order id, account id), at most 500; one that does not exist is given up first.
+
+        Raises:
+            TrademeshError: svc_oms did not answer; nothing is known.
+        """
+        ...
+
+    async def apply(self, switches: Sequence[KillSwitch]) -> None:
+        """Tell svc_oms of kill switches, at most 100; once this returns, nothing that they cover is sent.
+
+        Raises:
+            TrademeshError: svc_oms did not confirm; it may or may not have them.
+        """
+        ...
+
+
+class _Control(Protocol):
+    async def ResolveOrder(  # noqa: N802 (as generated)
+        self, request: order_control_service_pb2.ResolveOrderRequest
+    ) -> order_control_service_pb2.ResolveOrderResponse: ...
+    async def ApplyKillSwitch(  # noqa: N802 (as generated)
+        self, request: order_control_service_pb2.ApplyKillSwitchRequest
+    ) -> order_control_service_pb2.ApplyKillSwitchResponse: ...
+
+
+class OrderControlClient:
+    """Asks svc_oms by gRPC, through a generated stub."""
+
+    def __init__(self, stub: _Control) -> None:
+        self._stub = stub
+
+    async def resolve(self, orders: Sequence[tuple[str, str]]) -> list[ResolvedOrder]:
+        """See `OrderControl.resolve`."""
+        references = [order_control_service_pb2.OrderReference(order_id=order, account_id=account) for order, account in orders]
+        response = await self._stub.ResolveOrder(order_control_service_pb2.ResolveOrderRequest(orders=references))
+        if [order.order_id for order in response.orders] != [order for order, _ in orders]:
+            raise InternalError(Reason.INTERNAL, "svc_oms answered another question")
+        return [
+            ResolvedOrder(
+                order.order_id,
+                OrderState(order.state),
+                order.version,
+                order.pending_action == order_pb2.PENDING_ACTION_REPLACE,
+            )
+            for order in response.orders
+        ]
+
+    async def apply(self, switches: Sequence[KillSwitch]) -> None:
+        """See `OrderControl.apply`."""
+        states = [write_switch_state(switch) for switch in switches]
+        response = await self._stub.ApplyKillSwitch(order_control_service_pb2.ApplyKillSwitchRequest(switches=states))
+        behind = [now for wanted, now in zip(states, response.switches, strict=False) if now.version < wanted.version]
+        if behind or len(response.switches) != len(states):
+            raise InternalError(Reason.INTERNAL, "svc_oms did not take every kill switch")

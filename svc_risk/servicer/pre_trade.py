@@ -1,0 +1,61 @@
+"""PreTradeService: checks for svc_oms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kernel.batcher import Batcher, Lane
+from kernel.errors import TrademeshError
+from kernel.event_records import to_position
+from kernel.ports import Clock
+from kernel.server_context import NO_DEADLINE, CallContext
+from svc_risk.codec.checks import read_check
+from svc_risk.domain.check import OrderCheck
+from svc_risk.store.checks import Answer, CheckStore
+from trademesh.risk.v1 import pre_trade_service_pb2
+
+ORDERS_MAX = 1_000
+"""Orders in one CheckOrders, and in one transaction."""
+_LANE = "checks"
+_BOUNDS = Lane(batch_size_max=ORDERS_MAX, queue_max=16 * ORDERS_MAX, flushes_in_flight_max=2)
+
+
+class PreTradeServicer:
+    """Decides what svc_oms asks; calls that come together are decided in one transaction.
+
+    Two transactions may be under way: while one waits for the disk, the next one, which waits for its accounts, is read and decided.
+    """
+
+    def __init__(self, store: CheckStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._batcher: Batcher[OrderCheck, Answer] = Batcher(self._flush, {_LANE: _BOUNDS}, clock)
+
+    async def close(self) -> None:
+        """Serve what waits, and refuse the rest."""
+        await self._batcher.close()
+
+    async def CheckOrders(  # noqa: N802 (the contract's name)
+        self, request: pre_trade_service_pb2.CheckOrdersRequest, context: CallContext
+    ) -> pre_trade_service_pb2.CheckOrdersResponse:
+        """See the contract."""
+        checks = [read_check(order) for order in request.orders]
+        context.batch_size = len(checks)
+        deadline = None if context.deadline == NO_DEADLINE else self._clock.monotonic() + context.remaining_seconds()
+        answers = await self._batcher.submit_many(_LANE, checks, deadline=deadline)
+        response = pre_trade_service_pb2.CheckOrdersResponse()
+        position = None
+        for order, answer in zip(request.orders, answers, strict=True):
+            if isinstance(answer, TrademeshError):
+                raise answer
+            result = response.results.add()
+            result.CopyFrom(answer.result)
+            # The caller's own spelling of its id.
+            result.request_id = order.request_id
+            position = answer.position or position
+        if position is not None:
+            response.log_position.CopyFrom(to_position(position))
+        return response
+
+    async def _flush(self, lane: str, checks: Sequence[OrderCheck]) -> Sequence[Answer]:
+        return await self._store.decide(checks)
