@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from kernel.errors import Reason, TrademeshError, UnavailableError
@@ -29,7 +29,7 @@ class PreTrade(Protocol):
 class _CheckOrders(Protocol):
     """The RPC, as a client factory's stub offers it."""
 
-    async def __call__(self, request: pre_trade_service_pb2.CheckOrdersRequest) -> pre_trade_service_pb2.CheckOrdersResponse: ...
+    def __call__(self, request: pre_trade_service_pb2.CheckOrdersRequest) -> Awaitable[pre_trade_service_pb2.CheckOrdersResponse]: ...
 
 
 class RiskClient:

@@ -86,7 +86,7 @@ class SessionTransactions:
                 order = orders.get(message.reference)
                 if resend(message, order, killed=order is not None and switches.cover(order), now=now):
                     kept.append(message)
-        _logger.info("fix resend", extra={"venue": self._venue, "asked": len(stored), "resent": len(kept)})
+        _logger.info("fix resend", extra={"fields": {"venue": self._venue, "asked": len(stored), "resent": len(kept)}})
         return kept
 
     async def send_waiting(self, number: Number) -> None:
@@ -155,7 +155,7 @@ class SessionTransactions:
             await unit.flush()
             await self._sessions.save(unit.transaction, self._venue, batch.change)
         for stray in strays:
-            _logger.warning("fix report that fits no order", extra={"venue": self._venue, "detail": stray.text})
+            _logger.warning("fix report that fits no order", extra={"fields": {"venue": self._venue, "detail": stray.text}})
 
     async def _resolved(self, transaction: Transaction, report: InboundReport) -> InboundReport:
         """A refused message becomes the report of its order, found by the number that we had given it."""

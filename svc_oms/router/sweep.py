@@ -40,7 +40,7 @@ class Sweeper:
             try:
                 busy = await self.sweep()
             except TrademeshError as error:
-                _logger.warning("sweep failed", extra={"reason": str(error)})
+                _logger.warning("sweep failed", extra={"fields": {"reason": str(error)}})
                 busy = False
             if not busy:
                 await asyncio.sleep(SWEEP_SECONDS)

@@ -10,8 +10,9 @@ from datetime import datetime
 
 from kernel.errors import LeaseLostError, TrademeshError
 from kernel.fix.steps import AppMessage
+from kernel.leadership import lead
 from kernel.lease import LeaseKeeper, PostgresLeases
-from kernel.ports import Clock, HeldLease, IdSource
+from kernel.ports import Clock, IdSource
 from svc_oms.domain import Order
 from svc_oms.fix.connection import ConnectionConfig, VenueConnection
 from svc_oms.fix.ports import Number, Persist
@@ -61,51 +62,38 @@ class VenueRouter:
         return self._connection is not None and self._connection.view().ready
 
     async def run(self) -> None:
-        """Hold the session whenever it is free, until `stop`."""
-        while not self._stopping.is_set():
-            try:
-                lease = await self._leases.acquire(self.lease_name)
-                if lease is not None:
-                    _logger.info("venue session taken", extra={"venue": self._config.venue, "epoch": lease.epoch})
-                    await self._hold(lease)
-            except TrademeshError as error:
-                _logger.warning("venue session failed", extra={"venue": self._config.venue, "reason": str(error)})
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), ACQUIRE_SECONDS)
+        """Hold the session whenever it is free, until cancelled; `stop` first, for a graceful end."""
+        await lead(self._leases, self.lease_name, self._hold, retry_seconds=ACQUIRE_SECONDS)
 
     async def stop(self) -> None:
-        """Log out and give the lease back; `run` returns then."""
+        """Log out and send nothing more."""
         self._stopping.set()
         if self._connection is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._connection.stop(), STOP_SECONDS)
 
-    async def _hold(self, lease: HeldLease) -> None:
-        keeper = LeaseKeeper(self._leases, lease)
+    async def _hold(self, keeper: LeaseKeeper) -> None:
+        if self._stopping.is_set():
+            return
+        _logger.info("venue session taken", extra={"fields": {"venue": self._config.venue, "epoch": keeper.current.epoch}})
         transactions = SessionTransactions(self._config.venue, self._store, self._leases, lambda: keeper.current, self._clock)
         connection = VenueConnection(self._config, transactions, self._clock, still_mine=lambda: self._leases.still_mine(keeper.current))
         self._connection = connection
-        served = asyncio.create_task(connection.run(), name="venue-connection")
         work = [
-            served,
-            asyncio.create_task(keeper.run(), name="venue-lease"),
+            asyncio.create_task(connection.run(), name="venue-connection"),
             asyncio.create_task(self._send(connection, transactions), name="venue-sender"),
             asyncio.create_task(self._ask(connection, transactions), name="venue-asker"),
         ]
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            if self._stopping.is_set() and not served.done():
-                await asyncio.wait([served], timeout=STOP_SECONDS)
         finally:
+            # All are gone before the lease is given back, so that whoever takes it next never meets a writer of ours.
             self._connection = None
             for task in work:
                 task.cancel()
             ends = await asyncio.gather(*work, return_exceptions=True)
-            # Stopped first, so that whoever takes the lease next never meets a writer of ours.
-            with contextlib.suppress(TrademeshError):
-                await self._leases.release(keeper.current)
         for end in ends:
-            if isinstance(end, Exception) and not isinstance(end, LeaseLostError):
+            if isinstance(end, Exception):
                 raise end
 
     async def _send(self, connection: VenueConnection, transactions: SessionTransactions) -> None:
@@ -119,7 +107,7 @@ class VenueRouter:
             except LeaseLostError:
                 raise
             except TrademeshError as error:
-                _logger.warning("sending failed", extra={"venue": self._config.venue, "reason": str(error)})
+                _logger.warning("sending failed", extra={"fields": {"venue": self._config.venue, "reason": str(error)}})
                 sent, pause = False, IDLE_SECONDS_MAX
             pause = IDLE_SECONDS_MIN if sent else min(2 * pause, IDLE_SECONDS_MAX)
             await asyncio.sleep(pause)
@@ -145,7 +133,7 @@ class VenueRouter:
             except LeaseLostError:
                 raise
             except TrademeshError as error:
-                _logger.warning("reconciliation failed", extra={"venue": self._config.venue, "reason": str(error)})
+                _logger.warning("reconciliation failed", extra={"fields": {"venue": self._config.venue, "reason": str(error)}})
             await asyncio.sleep(RECONCILE_SECONDS)
 
     async def _doubtful(self, logged_on_at: datetime) -> dict[str, Order]:

@@ -6,7 +6,7 @@ and first answers written together. A command that is refused fails alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -14,6 +14,7 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from kernel.errors import AbortedError, AlreadyExistsError, NotFoundError, OutcomeUnknownError, Reason, TrademeshError
+from kernel.event_records import to_position
 from kernel.identity import User
 from kernel.ports import Clock, LogPosition
 from svc_oms.codec.orders import order_message, reject_message
@@ -24,7 +25,6 @@ from svc_oms.store.keys import KnownAnswer, RequestKey, read_keys, write_keys
 from svc_oms.store.orders import OrderStore, OrderUnit
 from svc_oms.store.reads import OrderReads
 from trademesh.oms.v1 import order_service_pb2
-from trademesh.type.v1 import log_position_pb2
 
 COMMIT_ATTEMPTS = 3
 
@@ -60,6 +60,14 @@ class Change(Protocol):
         """The type of its answer."""
         ...
 
+    def authorize(self, unit: OrderUnit) -> None:
+        """Check that the caller may change the order; also before a key is answered again.
+
+        Raises:
+            NotFoundError, PermissionDeniedError: as `require_order`.
+        """
+        ...
+
     def apply(self, unit: OrderUnit, now: datetime) -> None:
         """Decide under the lock, and record.
 
@@ -71,11 +79,6 @@ class Change(Protocol):
     def answer(self, unit: OrderUnit, position: LogPosition) -> Message:
         """Return the answer, once the position is known."""
         ...
-
-
-def position_message(position: LogPosition) -> log_position_pb2.LogPosition:
-    """Return a log position as answers carry it."""
-    return log_position_pb2.LogPosition(tx=position.tx, position=position.position)
 
 
 def require_order(order: Order | None, order_id: str, account_id: str, tenant: str) -> Order:
@@ -117,16 +120,19 @@ class CancelChange:
         """See `Change.key`."""
         return (self.account_id, self.request_id) if self.keyed else None
 
+    def authorize(self, unit: OrderUnit) -> None:
+        """See `Change.authorize`."""
+        require_order(unit.order(self.order_id), self.order_id, self.account_id, self.tenant)
+
     def apply(self, unit: OrderUnit, now: datetime) -> None:
         """See `Change.apply`."""
-        order = require_order(unit.order(self.order_id), self.order_id, self.account_id, self.tenant)
-        unit.record(self.order_id, decide(order, RequestCancel(self.principal, self.request_id, now)))
+        unit.record(self.order_id, decide(unit.order(self.order_id), RequestCancel(self.principal, self.request_id, now)))
 
     def answer(self, unit: OrderUnit, position: LogPosition) -> Message:
         """See `Change.answer`."""
         order = unit.order(self.order_id)
         assert order is not None
-        return order_service_pb2.CancelOrderResponse(order=order_message(order), log_position=position_message(position))
+        return order_service_pb2.CancelOrderResponse(order=order_message(order), log_position=to_position(position))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +155,13 @@ class ReplaceChange:
         """See `Change.command_hash`."""
         return self.command.command_hash
 
+    def authorize(self, unit: OrderUnit) -> None:
+        """See `Change.authorize`."""
+        require_order(unit.order(self.order_id), self.order_id, self.account_id, self.tenant)
+
     def apply(self, unit: OrderUnit, now: datetime) -> None:
         """See `Change.apply`."""
-        order = require_order(unit.order(self.order_id), self.order_id, self.account_id, self.tenant)
-        unit.record(self.order_id, decide(order, self.command))
+        unit.record(self.order_id, decide(unit.order(self.order_id), self.command))
 
     def answer(self, unit: OrderUnit, position: LogPosition) -> Message:
         """See `Change.answer`."""
@@ -160,7 +169,7 @@ class ReplaceChange:
         assert order is not None
         return order_service_pb2.ReplaceOrderResponse(
             order=order_message(order),
-            log_position=position_message(position),
+            log_position=to_position(position),
             reject=None if reject is None else reject_message(reject),
         )
 
@@ -182,12 +191,15 @@ class CancelAllAnswer:
         """See `Change.key`."""
         return (self.account_id, self.request_id)
 
+    def authorize(self, unit: OrderUnit) -> None:
+        """See `Change.authorize`; whoever asked was authorised for the account."""
+
     def apply(self, unit: OrderUnit, now: datetime) -> None:
         """See `Change.apply`; nothing is left to do."""
 
     def answer(self, unit: OrderUnit, position: LogPosition) -> Message:
         """See `Change.answer`."""
-        return order_service_pb2.CancelAllOrdersResponse(order_ids=self.order_ids, log_position=position_message(self.position))
+        return order_service_pb2.CancelAllOrdersResponse(order_ids=self.order_ids, log_position=to_position(self.position))
 
 
 Outcome = Changed | TrademeshError
@@ -244,17 +256,14 @@ class OrderChanges:
             applied: list[int] = []
             leaders: dict[RequestKey, int] = {}
             for index, item in enumerate(items):
-                if item.key is not None and item.key in known:
-                    outcomes[index] = _replayed(known[item.key], item.command_hash, item.response_type)
-                elif item.key is not None and item.key in leaders:
+                if item.key is not None and item.key in leaders:
                     continue
-                else:
-                    outcome = _apply(item, unit, now, existing)
-                    outcomes[index] = outcome
-                    if outcome is None:
-                        applied.append(index)
-                        if item.key is not None:
-                            leaders[item.key] = index
+                outcome = _apply(item, unit, now, existing, known)
+                outcomes[index] = outcome
+                if outcome is None:
+                    applied.append(index)
+                    if item.key is not None:
+                        leaders[item.key] = index
             position = await unit.flush() or LogPosition(0, 0)
             answers = {index: items[index].answer(unit, position) for index in applied}
             await self._keep(unit, items, answers)
@@ -289,10 +298,16 @@ class OrderChanges:
         return outcomes
 
 
-def _apply(item: Change, unit: OrderUnit, now: datetime, existing: frozenset[str]) -> TrademeshError | None:
+def _apply(
+    item: Change, unit: OrderUnit, now: datetime, existing: frozenset[str], known: Mapping[RequestKey, KnownAnswer]
+) -> Outcome | None:
+    """Record a change and return None, or return why nothing was recorded: a refusal, or the first answer of its key."""
     if item.order_id is not None and item.order_id not in existing:
         return no_such_order(item.order_id)
     try:
+        item.authorize(unit)
+        if item.key is not None and item.key in known:
+            return _replayed(known[item.key], item.command_hash, item.response_type)
         item.apply(unit, now)
     except TrademeshError as error:
         return error

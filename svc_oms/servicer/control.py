@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kernel.errors import AbortedError, FieldViolation, InvalidArgumentError, Reason
+from kernel.event_records import to_position
 from kernel.ports import LOG_START, Clock, IdSource, LogPosition
 from kernel.server_context import CallContext
 from svc_oms.codec.events import encode
@@ -12,7 +13,7 @@ from svc_oms.codec.orders import abandoned_message, order_message
 from svc_oms.domain import Order, OrderState, decide
 from svc_oms.domain.commands import AbandonOrder
 from svc_oms.domain.events import KillSwitchApplied
-from svc_oms.servicer.changes import own_cancel, position_message
+from svc_oms.servicer.changes import own_cancel
 from svc_oms.servicer.requests import OrderRequests
 from svc_oms.store.kill_switches import Scope, Switch, lock_and_read, write
 from svc_oms.store.orders import OrderStore
@@ -50,7 +51,7 @@ class OrderControlServicer:
         if position == LOG_START:
             position = await self._store.log.horizon()
         return order_control_service_pb2.ResolveOrderResponse(
-            orders=[_resolved(found[item.order_id.lower()]) for item in request.orders], log_position=position_message(position)
+            orders=[_resolved(found[item.order_id.lower()]) for item in request.orders], log_position=to_position(position)
         )
 
     async def _abandon(self, order_ids: Sequence[str], accounts: dict[str, str]) -> LogPosition:
@@ -80,7 +81,7 @@ class OrderControlServicer:
         return order_control_service_pb2.ApplyKillSwitchResponse(
             switches=[_switch_message(switch) for switch in standing],
             cancels_requested=cancels,
-            log_position=position_message(position),
+            log_position=to_position(position),
         )
 
     async def _apply(self, wanted: Sequence[Switch]) -> tuple[list[Switch], LogPosition]:

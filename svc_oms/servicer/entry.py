@@ -7,13 +7,14 @@ from typing import Any
 
 from kernel.batcher import Batcher
 from kernel.errors import FieldViolation, InvalidArgumentError, Reason, TrademeshError
+from kernel.event_records import to_position
 from kernel.identity import User
 from kernel.ports import LOG_START, Clock, LogPosition
 from kernel.server_context import CallContext
 from kernel.status import to_status
 from kernel.validation import check
 from svc_oms.codec.requests import NewOrder, new_order
-from svc_oms.servicer.changes import Change, Changed, position_message
+from svc_oms.servicer.changes import Change, Changed
 from svc_oms.servicer.creates import Created
 from svc_oms.servicer.entry_stream import EntryStream
 from svc_oms.servicer.requests import OrderRequests
@@ -45,7 +46,7 @@ class OrderDesk:
         created = await self._orders.submit(ORDERS_LANE, order, deadline=deadline_of(context, self._clock))
         if created.replayed:
             context.set_initial_metadata(REPLAYED_HEADER, "true")
-        return order_service_pb2.CreateOrderResponse(order=created.order, log_position=position_message(created.position))
+        return order_service_pb2.CreateOrderResponse(order=created.order, log_position=to_position(created.position))
 
     async def batch_create_orders(
         self, request: order_service_pb2.BatchCreateOrdersRequest, context: CallContext
@@ -72,7 +73,7 @@ class OrderDesk:
                     results[index], reached = _result(next(outcomes))
                     position = max(position, reached)
         return order_service_pb2.BatchCreateOrdersResponse(
-            results=[result for result in results if result is not None], log_position=position_message(position)
+            results=[result for result in results if result is not None], log_position=to_position(position)
         )
 
     async def enter_orders(

@@ -21,13 +21,14 @@ from kernel.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from kernel.event_records import to_position
 from kernel.identity import User
 from kernel.ports import Clock
 from kernel.server_context import CallContext
 from kernel.server_streams import InvalidMessage
 from kernel.status import to_status
 from svc_oms.codec.requests import NewOrder
-from svc_oms.servicer.changes import CancelChange, Changed, position_message
+from svc_oms.servicer.changes import CancelChange, Changed
 from svc_oms.servicer.creates import Created
 from svc_oms.servicer.requests import OrderRequests
 from trademesh.oms.v1 import order_service_pb2
@@ -183,7 +184,7 @@ class EntryStream:
 
     def _answer(self, number: int, outcome: Created | Changed | TrademeshError) -> None:
         if isinstance(outcome, Created):
-            response = Response(correlation_id=number, order=outcome.order, log_position=position_message(outcome.position))
+            response = Response(correlation_id=number, order=outcome.order, log_position=to_position(outcome.position))
         elif isinstance(outcome, Changed):
             answer: Any = outcome.response
             response = Response(correlation_id=number, order=answer.order, log_position=answer.log_position)

@@ -81,10 +81,10 @@ class OrderRequests:
         user.require_account(request.account_id)
         order_id, request_id = request.order_id.lower(), request.request_id.lower()
         command_hash, key = replace_hash(request), (request.account_id, request_id)
+        order = require_order(await self._store.load(order_id), order_id, request.account_id, user.tenant)
         known = await self._changes.known(key, command_hash, order_service_pb2.ReplaceOrderResponse)
         if known is not None:
             return known
-        order = require_order(await self._store.load(order_id), order_id, request.account_id, user.tenant)
         now = self._clock.now()
         command = replace(replace_command(request, user, command_hash, now), request_id=request_id)
         reject = await self._ask(order, command, user, now)
@@ -109,12 +109,12 @@ class OrderRequests:
         """
         user.require_account(request.account_id)
         account_id, request_id, command_hash = request.account_id, request.request_id.lower(), cancel_all_hash(request)
-        known = await self._changes.known((account_id, request_id), command_hash, order_service_pb2.CancelAllOrdersResponse)
-        if known is not None:
-            return known
         tenant = await self._reads.tenant_of(account_id)
         if tenant is not None and tenant != user.tenant:
             raise foreign_account(account_id)
+        known = await self._changes.known((account_id, request_id), command_hash, order_service_pb2.CancelAllOrdersResponse)
+        if known is not None:
+            return known
         order_ids: list[str] = []
         position = LOG_START
         asked: frozenset[str] = frozenset()

@@ -21,6 +21,8 @@ from kernel.postgres import Database
 from kernel.server_context import CallContext
 from svc_oms.clients import risk_unavailable
 from svc_oms.codec.requests import NewOrder, new_order
+from svc_oms.domain import Action, decide
+from svc_oms.domain.commands import RecordReport, RouteRequest, VenueReport
 from svc_oms.servicer.control import OrderControlServicer
 from svc_oms.servicer.creates import Created
 from svc_oms.servicer.lanes import Lanes, lanes
@@ -131,6 +133,15 @@ class Replica:
     async def create_all(self, orders: Sequence[NewOrder]) -> list[Created | TrademeshError]:
         """Enter many orders as one batch."""
         return await self.lanes.orders.submit_many("orders", orders)
+
+    async def venue(self, order_id: str, *reports: VenueReport) -> None:
+        """Record what the venue says of an order, which is sent first if it was not."""
+        async with self.store.unit() as unit:
+            await unit.lock([order_id])
+            unit.record(order_id, decide(unit.order(order_id), RouteRequest(Action.NEW, order_id, 1, self.clock.now())))
+            for report in reports:
+                unit.record(order_id, decide(unit.order(order_id), RecordReport(report, self.clock.now())))
+            await unit.flush()
 
     async def cancel(self, order_id: str, user: User = USER, *, request_id: str | None = None, account_id: str = "ACC-1") -> Any:
         """Ask for a cancel, and return the response."""

@@ -1,0 +1,232 @@
+"""Cancels, replaces and kill switches against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kernel.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    NotFoundError,
+    PermissionDeniedError,
+    Reason,
+    TrademeshError,
+    UnavailableError,
+)
+from svc_oms.domain import Action, OrderState, ReportKind
+from svc_oms.store.kill_switches import lock_active
+from svc_oms.store.orders import OrderUnit
+from tests.integration.oms import world
+from tests.integration.oms.world import FakeRisk, Replica
+from tests.unit.oms import make
+from trademesh.oms.v1 import order_control_service_pb2, order_service_pb2
+
+
+async def working(replica: Replica, **changes: object) -> str:
+    """Create an order, and let the venue acknowledge it."""
+    created = await replica.create(world.order(**changes))
+    await replica.venue(created.order.order_id, make.report(ReportKind.ACKNOWLEDGED))
+    return created.order.order_id
+
+
+async def test_a_cancel_of_an_unsent_order_ends_it_and_its_replay_gets_the_first_answer(replica: Replica, other: Replica) -> None:
+    created = await replica.create(world.order())
+    request_id = replica.ids.new_id()
+    first = await replica.cancel(created.order.order_id, request_id=request_id)
+    assert first.order.state == OrderState.CANCELED
+    assert await other.cancel(created.order.order_id, request_id=request_id) == first
+    with pytest.raises(FailedPreconditionError) as caught:
+        await other.cancel(created.order.order_id)
+    assert caught.value.reason is Reason.ORDER_TERMINAL
+    assert await replica.database.fetchval("SELECT count(*) FROM venue_request") == 0
+
+
+async def test_a_cancel_key_serves_one_command(replica: Replica) -> None:
+    one, two = await working(replica), await working(replica)
+    request_id = replica.ids.new_id()
+    await replica.cancel(one, request_id=request_id)
+    with pytest.raises(AlreadyExistsError):
+        await replica.cancel(two, request_id=request_id)
+
+
+async def test_foreign_orders_and_accounts_are_not_told_apart_from_unknown_ones(replica: Replica) -> None:
+    order_id = await working(replica)
+    for user, account_id, error in [
+        (world.STRANGER, "ACC-2", PermissionDeniedError),
+        (world.STRANGER, "ACC-1", PermissionDeniedError),
+        (world.STRANGER, "ACC-9", NotFoundError),
+        (world.USER, "ACC-2", NotFoundError),
+    ]:
+        with pytest.raises(error):
+            await replica.cancel(order_id, user, account_id=account_id)
+    with pytest.raises(NotFoundError):
+        await replica.cancel("9b2f6f1e-0000-5000-8000-000000000000")
+
+
+async def test_cancels_of_one_order_at_once_ask_once(replica: Replica, other: Replica) -> None:
+    order_id = await working(replica)
+    outcomes = await asyncio.gather(*(side.cancel(order_id) for side in (replica, other) * 4), return_exceptions=True)
+    asked = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    assert len(asked) == 1
+    assert all(isinstance(outcome, FailedPreconditionError) for outcome in outcomes if isinstance(outcome, BaseException))
+
+
+async def test_one_cancel_sent_twice_at_once_is_answered_twice_alike(replica: Replica, other: Replica) -> None:
+    order_id = await working(replica)
+    request_id = replica.ids.new_id()
+    answers = await asyncio.gather(*(side.cancel(order_id, request_id=request_id) for side in (replica, other) * 4))
+    assert all(answer == answers[0] for answer in answers)
+
+
+async def test_a_replace_goes_to_risk_first(replica: Replica, risk: FakeRisk) -> None:
+    order_id = await working(replica)
+
+    async def replaced(quantity: str, request_id: str | None = None) -> order_service_pb2.ReplaceOrderResponse:
+        request = order_service_pb2.ReplaceOrderRequest(
+            account_id="ACC-1", order_id=order_id, request_id=request_id or replica.ids.new_id(), quantity=quantity
+        )
+        response = (await replica.lanes.requests.replace(request, world.USER)).response
+        assert isinstance(response, order_service_pb2.ReplaceOrderResponse)
+        return response
+
+    risk.answer = world.refusal
+    refused = await replaced("20")
+    assert refused.reject.text == "too many"
+    assert refused.order.pending_action == 0
+    risk.down = True
+    with pytest.raises(UnavailableError):
+        await replaced("20")
+    risk.down, risk.answer = False, world.approval
+    key = replica.ids.new_id()
+    accepted = await replaced("20", key)
+    assert accepted.order.pending_action == Action.REPLACE
+    assert risk.asked[-1].quantity == "20"
+    assert (risk.asked[-1].order_id, risk.asked[-1].request_id) == (order_id, key)
+    assert await replaced("20.0", key) == accepted
+    with pytest.raises(FailedPreconditionError) as caught:
+        await replaced("30")
+    assert caught.value.reason is Reason.ORDER_REQUEST_PENDING
+
+
+async def test_cancels_pass_while_risk_is_down(replica: Replica, risk: FakeRisk) -> None:
+    order_ids = [await working(replica) for _ in range(5)]
+    risk.down = True
+    with pytest.raises(UnavailableError):
+        await replica.create(world.order())
+    for order_id in order_ids:
+        assert (await replica.cancel(order_id)).order.pending_action == Action.CANCEL
+
+
+async def test_cancel_all_takes_what_it_selects_and_repeats_its_answer(replica: Replica, other: Replica) -> None:
+    wanted = [await working(replica) for _ in range(3)]
+    await working(replica, instrument_id="MSFT")
+    await working(replica, account_id="ACC-2")
+    request = order_service_pb2.CancelAllOrdersRequest(account_id="ACC-1", instrument_id="AAPL", request_id=replica.ids.new_id())
+    first = await replica.lanes.requests.cancel_all(request, world.USER)
+    assert isinstance(first.response, order_service_pb2.CancelAllOrdersResponse)
+    assert list(first.response.order_ids) == wanted
+    again = await other.lanes.requests.cancel_all(request, world.USER)
+    assert again.replayed
+    assert again.response == first.response
+    with pytest.raises(PermissionDeniedError):
+        await replica.lanes.requests.cancel_all(request, world.STRANGER)
+
+
+def switch(
+    scope: int, scope_id: str, version: int, *, active: bool = True, cancel: bool = False
+) -> order_control_service_pb2.ApplyKillSwitchRequest:
+    state = order_control_service_pb2.KillSwitchState(
+        scope=scope,  # type: ignore[arg-type]
+        scope_id=scope_id,
+        active=active,
+        version=version,
+        cancel_open_orders=cancel,
+    )
+    return order_control_service_pb2.ApplyKillSwitchRequest(switches=[state])
+
+
+async def test_a_kill_switch_covers_and_cancels(replica: Replica, other: Replica) -> None:
+    covered, free = await working(replica), await working(replica, account_id="ACC-2")
+    answer = await replica.control.ApplyKillSwitch(switch(2, "ACC-1", 1, cancel=True), world.context(None))
+    assert answer.cancels_requested == 1
+    orders = await other.store.load_many([covered, free])
+    assert orders[covered].pending_action is Action.CANCEL
+    assert orders[free].pending_action is None
+    async with other.store.unit() as unit:
+        active = await lock_active(unit.transaction)
+    assert active.cover(orders[covered])
+    assert not active.cover(orders[free])
+
+
+async def test_an_older_version_of_a_switch_is_left_alone(replica: Replica) -> None:
+    await replica.control.ApplyKillSwitch(switch(1, "*", 3), world.context(None))
+    stale = await replica.control.ApplyKillSwitch(switch(1, "*", 2, active=False), world.context(None))
+    assert (stale.switches[0].active, stale.switches[0].version) == (True, 3)
+    released = await replica.control.ApplyKillSwitch(switch(1, "*", 4, active=False), world.context(None))
+    assert not released.switches[0].active
+    assert len(await replica.log.read_stream("kill-firm-*")) == 2
+
+
+async def test_a_kill_switch_waits_for_senders_that_did_not_see_it(replica: Replica, other: Replica) -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def sender() -> None:
+        async with other.store.unit() as unit:
+            await lock_active(unit.transaction)
+            entered.set()
+            await leave.wait()
+
+    sending = asyncio.create_task(sender())
+    await entered.wait()
+    applying = asyncio.create_task(replica.control.ApplyKillSwitch(switch(4, "AAPL", 1), world.context(None)))
+    done, _ = await asyncio.wait([applying], timeout=0.2)
+    assert not done
+    leave.set()
+    await asyncio.gather(sending, applying)
+
+
+async def test_a_batch_whose_commit_answer_was_lost_is_read_back_by_key(replica: Replica) -> None:
+    order_id = await working(replica)
+    original = OrderUnit.flush
+
+    async def cut(self: OrderUnit) -> object:
+        position = await original(self)
+        # The server commits, and the answer never comes: `Database.transaction` asks for the fate of this transaction's id.
+        self.transaction.own_tx = None
+        await cut_after_commit(self)
+        return position
+
+    async def cut_after_commit(unit: OrderUnit) -> None:
+        connection = unit.transaction.connection
+        execute = connection.execute
+
+        async def lost(sql: str, *arguments: object) -> str:
+            tag: str = await execute(sql, *arguments)
+            if sql == "COMMIT":
+                raise ConnectionResetError("the answer was lost")
+            return tag
+
+        unit.transaction.connection = _Wrapped(connection, lost)  # type: ignore[assignment]
+
+    OrderUnit.flush = cut  # type: ignore[assignment,method-assign]
+    try:
+        answer = await replica.cancel(order_id)
+    finally:
+        OrderUnit.flush = original  # type: ignore[method-assign]
+    assert answer.order.pending_action == Action.CANCEL
+
+
+class _Wrapped:
+    """A connection whose `execute` is another one."""
+
+    def __init__(self, connection: object, execute: object) -> None:
+        self._connection = connection
+        self.execute = execute
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._connection, name)
+
+
+__all__ = ["TrademeshError"]
