@@ -1,0 +1,79 @@
+"""Recorded events on the wire: one encoding, for `EventLogService` and for the bus."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from kernel.ports import LogPosition, RecordedEvent
+from trademesh.type.v1 import event_log_service_pb2, log_position_pb2
+
+METADATA_ENTRIES_MAX = 16
+_RAW_KEY = "base64"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def encode_metadata(metadata: Mapping[str, str]) -> bytes:
+    """Return an event's metadata (who, why, trace) as the log keeps it: a JSON object of at most 16 texts.
+
+    Raises:
+        ValueError: more than 16 entries.
+    """
+    if len(metadata) > METADATA_ENTRIES_MAX:
+        raise ValueError(f"an event has at most {METADATA_ENTRIES_MAX} metadata entries")
+    return json.dumps(metadata, sort_keys=True, separators=(",", ":")).encode() if metadata else b""
+
+
+def decode_metadata(metadata: bytes) -> dict[str, str]:
+    """Return what `encode_metadata` wrote; bytes of any other form come back whole, in base64."""
+    if not metadata:
+        return {}
+    try:
+        parsed = json.loads(metadata)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict) and len(parsed) <= METADATA_ENTRIES_MAX and all(isinstance(value, str) for value in parsed.values()):
+        return parsed
+    return {_RAW_KEY: base64.b64encode(metadata).decode()}
+
+
+def to_position(position: LogPosition) -> log_position_pb2.LogPosition:
+    """Return a log position as a message."""
+    return log_position_pb2.LogPosition(tx=position.tx, position=position.position)
+
+
+def from_position(message: log_position_pb2.LogPosition) -> LogPosition:
+    """Return a log position from its message; an unset one is the beginning of the log."""
+    return LogPosition(message.tx, message.position)
+
+
+def to_record(event: RecordedEvent) -> event_log_service_pb2.EventRecord:
+    """Return an event as a message."""
+    record = event_log_service_pb2.EventRecord(
+        log_position=to_position(event.position),
+        stream_id=event.stream_id,
+        version=event.version,
+        type=event.type,
+        payload=event.payload,
+        metadata=decode_metadata(event.metadata),
+    )
+    record.record_time.FromNanoseconds((event.recorded_at - _EPOCH) // _MICROSECOND * 1_000)
+    return record
+
+
+def from_record(record: event_log_service_pb2.EventRecord) -> RecordedEvent:
+    """Return the event of a message."""
+    metadata = dict(record.metadata)
+    raw = metadata.get(_RAW_KEY)
+    return RecordedEvent(
+        position=from_position(record.log_position),
+        stream_id=record.stream_id,
+        version=record.version,
+        type=record.type,
+        payload=record.payload,
+        metadata=encode_metadata(metadata) if raw is None else base64.b64decode(raw),
+        recorded_at=_EPOCH + timedelta(microseconds=record.record_time.ToNanoseconds() // 1_000),
+    )
