@@ -32,7 +32,7 @@ from mesh.local import commands, launch, report
 from mesh.local.layout import Layout, LocalMeshError, running_supervisor
 from mesh.local.operator import Caller, Endpoint, Operator, endpoints
 from mesh.local.options import Options
-from mesh.local.plan import CONTROL_SOCKET, EXCHANGE, POSTGRES, REDIS
+from mesh.local.parts import CONTROL_SOCKET, EXCHANGE, POSTGRES, REDIS
 from mesh.local.report import InstanceReport, MeshReport, Phase, State
 from mesh.local.rotation import tail
 

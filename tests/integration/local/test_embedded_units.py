@@ -19,7 +19,8 @@ import redis.asyncio
 from mesh.local.embedded import ADDRESS_FILE
 from mesh.local.layout import Layout
 from mesh.local.options import Options, Surroundings
-from mesh.local.plan import EXCHANGE, POSTGRES, REDIS, build_plan
+from mesh.local.parts import EXCHANGE, POSTGRES, REDIS
+from mesh.local.plan import build_plan
 from mesh.local.report import Phase
 from mesh.local.supervisor import Supervisor
 

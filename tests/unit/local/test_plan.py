@@ -10,11 +10,12 @@ import pytest
 from kernel.client_endpoints import read_headers
 from kernel.config import Dsn
 from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, Authenticator
-from mesh.local import plan as plans
 from mesh.local.layout import Layout, LocalMeshError
 from mesh.local.operator import NAMESPACE, SECRET_FILE, TRUST_DOMAIN, Caller, Endpoint
 from mesh.local.options import Options, Surroundings, surroundings
-from mesh.local.plan import Doors, build_plan
+from mesh.local.parts import Doors, member_password
+from mesh.local.plan import build_plan
+from mesh.local.services import SERVICES
 from mesh.local.sidecar import HEADERS_FILE, write_headers, write_secrets
 from mesh.local.unit import Unit, start_waves
 
@@ -49,15 +50,15 @@ def test_free_ports_are_two_different_ones() -> None:
 def test_the_plan_can_be_started_and_replicas_are_as_many_as_asked_for(layout: Layout) -> None:
     planned = units(layout, Options(replicas=3, ephemeral_ports=True))
     start_waves(list(planned.values()))
-    for service in plans.SERVICES:
+    for service in SERVICES:
         assert [name for name in planned if name.startswith(service)] == [f"{service}-{number}" for number in range(3)]
 
 
 def test_secrets_stay_out_of_arguments_and_environments(layout: Layout) -> None:
     planned = units(layout)
     secrets = [path.read_text().strip() for path in layout.runtime.rglob(SECRET_FILE)]
-    secrets.append((layout.data("exchange") / "member.password").read_text())
-    assert len(secrets) > len(plans.SERVICES)
+    secrets.append(member_password(layout))
+    assert len(secrets) > len(SERVICES)
     shown = " ".join(" ".join((*unit.command, *unit.environment.values())) for unit in planned.values())
     assert not any(secret in shown for secret in secrets)
 
