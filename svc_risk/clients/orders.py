@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
 from kernel.errors import InternalError, Reason
+from kernel.event_records import from_position
+from kernel.ports import LogPosition
 from svc_risk.codec.resources import write_switch_state
 from svc_risk.domain.administration import KillSwitch
 from svc_risk.domain.vocabulary import OrderState
@@ -18,18 +20,24 @@ SWITCHES_MAX = 100
 
 
 class ResolvedOrder(NamedTuple):
-    """What became of an order: its state, its version, and whether a replace is pending at the venue."""
+    """What became of an order: its state, and whether a replace is pending at the venue."""
 
     order_id: str
     state: OrderState
-    version: int
     replace_pending: bool
+
+
+class ResolvedOrders(NamedTuple):
+    """What became of orders, in the order in which they were named, as of a position of svc_oms's log."""
+
+    orders: tuple[ResolvedOrder, ...]
+    position: LogPosition
 
 
 class OrderControl(Protocol):
     """What svc_oms does for risk."""
 
-    async def resolve(self, orders: Sequence[tuple[str, str]]) -> list[ResolvedOrder]:
+    async def resolve(self, orders: Sequence[tuple[str, str]]) -> ResolvedOrders:
         """Say what became of orders, given as (order id, account id), at most 500; one that does not exist is given up first.
 
         Raises:
@@ -46,41 +54,41 @@ class OrderControl(Protocol):
         ...
 
 
-class _Control(Protocol):
-    async def ResolveOrder(  # noqa: N802 (as generated)
+class _Resolve(Protocol):
+    def __call__(
         self, request: order_control_service_pb2.ResolveOrderRequest
-    ) -> order_control_service_pb2.ResolveOrderResponse: ...
-    async def ApplyKillSwitch(  # noqa: N802 (as generated)
+    ) -> Awaitable[order_control_service_pb2.ResolveOrderResponse]: ...
+
+
+class _Apply(Protocol):
+    def __call__(
         self, request: order_control_service_pb2.ApplyKillSwitchRequest
-    ) -> order_control_service_pb2.ApplyKillSwitchResponse: ...
+    ) -> Awaitable[order_control_service_pb2.ApplyKillSwitchResponse]: ...
 
 
 class OrderControlClient:
-    """Asks svc_oms by gRPC, through a generated stub."""
+    """Asks svc_oms by gRPC, through the RPCs of a generated stub."""
 
-    def __init__(self, stub: _Control) -> None:
-        self._stub = stub
+    def __init__(self, resolve_order: _Resolve, apply_kill_switch: _Apply) -> None:
+        self._resolve_order = resolve_order
+        self._apply_kill_switch = apply_kill_switch
 
-    async def resolve(self, orders: Sequence[tuple[str, str]]) -> list[ResolvedOrder]:
+    async def resolve(self, orders: Sequence[tuple[str, str]]) -> ResolvedOrders:
         """See `OrderControl.resolve`."""
         references = [order_control_service_pb2.OrderReference(order_id=order, account_id=account) for order, account in orders]
-        response = await self._stub.ResolveOrder(order_control_service_pb2.ResolveOrderRequest(orders=references))
+        response = await self._resolve_order(order_control_service_pb2.ResolveOrderRequest(orders=references))
         if [order.order_id for order in response.orders] != [order for order, _ in orders]:
             raise InternalError(Reason.INTERNAL, "svc_oms answered another question")
-        return [
-            ResolvedOrder(
-                order.order_id,
-                OrderState(order.state),
-                order.version,
-                order.pending_action == order_pb2.PENDING_ACTION_REPLACE,
-            )
+        resolved = [
+            ResolvedOrder(order.order_id, OrderState(order.state), order.pending_action == order_pb2.PENDING_ACTION_REPLACE)
             for order in response.orders
         ]
+        return ResolvedOrders(tuple(resolved), from_position(response.log_position))
 
     async def apply(self, switches: Sequence[KillSwitch]) -> None:
         """See `OrderControl.apply`."""
         states = [write_switch_state(switch) for switch in switches]
-        response = await self._stub.ApplyKillSwitch(order_control_service_pb2.ApplyKillSwitchRequest(switches=states))
+        response = await self._apply_kill_switch(order_control_service_pb2.ApplyKillSwitchRequest(switches=states))
         behind = [now for wanted, now in zip(states, response.switches, strict=False) if now.version < wanted.version]
         if behind or len(response.switches) != len(states):
             raise InternalError(Reason.INTERNAL, "svc_oms did not take every kill switch")

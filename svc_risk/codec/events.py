@@ -68,7 +68,7 @@ def _delta(delta: e.ExposureDelta) -> events_pb2.ExposureDelta:
         account_id=delta.account_id,
         instrument_id=delta.instrument_id,
         order_id=delta.order_id,
-        side=delta.side.value,  # type: ignore[arg-type]
+        side=delta.side.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
         delta_quantity=text(delta.quantity),
         delta_notional=text(delta.notional),
         open_notional=text(delta.open_notional),

@@ -17,14 +17,14 @@ def order_of(stream_id: str) -> str | None:
     return stream_id.removeprefix(ORDER_STREAM_PREFIX) if stream_id.startswith(ORDER_STREAM_PREFIX) else None
 
 
-def read_fact(event_type: str, version: int, payload: bytes) -> r.OrderFact:
-    """Return the fact in an order event. An event of a type that does not move reservations is noted, new types included.
+def read_fact(event_type: str, version: int, payload: bytes) -> r.OrderFact | None:
+    """Return the fact in an order event, None for types that do not move reservations, new ones included.
 
     Raises:
         google.protobuf.message.DecodeError: the payload is not what its type says.
     """
     reader = _READERS.get(event_type)
-    return r.Noted(version) if reader is None else reader(version, payload)
+    return None if reader is None else reader(version, payload)
 
 
 def _price(message: events_pb2.ReplaceRequested | events_pb2.OrderReplaced | events_pb2.OrderTerms) -> Decimal | None:

@@ -28,7 +28,7 @@ def write_account(account: Account) -> reference_data_pb2.Account:
         tenant=account.tenant,
         display_name=account.display_name,
         currency=account.currency,
-        status=account.status.value,  # type: ignore[arg-type]
+        status=account.status.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
         version=account.version,
         etag=etag(account.version),
         create_time=timestamp(account.create_time),
@@ -88,13 +88,13 @@ def write_instrument(instrument: Instrument) -> reference_data_pb2.Instrument:
     return reference_data_pb2.Instrument(
         instrument_id=instrument.instrument_id,
         display_name=instrument.display_name,
-        asset_class=instrument.asset_class.value,  # type: ignore[arg-type]
+        asset_class=instrument.asset_class.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
         currency=instrument.currency,
         tick_size=text(instrument.tick_size),
         lot_size=text(instrument.lot_size),
         venue=instrument.venue,
         calendar=write_calendar(instrument.calendar),
-        status=instrument.status.value,  # type: ignore[arg-type]
+        status=instrument.status.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
         version=instrument.version,
         etag=etag(instrument.version),
         update_time=timestamp(instrument.update_time),
@@ -110,9 +110,9 @@ def read_limit_request(request: risk_service_pb2.UpdateLimitRequest, version: in
 def write_limit(limit: Limit) -> limit_pb2.Limit:
     """Return a limit on the wire."""
     return limit_pb2.Limit(
-        scope=limit.scope.value,  # type: ignore[arg-type]
+        scope=limit.scope.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
         scope_id=limit.scope_id,
-        type=limit.type.value,  # type: ignore[arg-type]
+        type=limit.type.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
         value=text(limit.value),
         version=limit.version,
         etag=etag(limit.version),
@@ -124,9 +124,9 @@ def write_limit(limit: Limit) -> limit_pb2.Limit:
 def write_kill_switch(switch: KillSwitch) -> kill_switch_pb2.KillSwitch:
     """Return a kill switch on the wire."""
     return kill_switch_pb2.KillSwitch(
-        scope=switch.scope.value,  # type: ignore[arg-type]
+        scope=switch.scope.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
         scope_id=switch.scope_id,
-        status=switch.status.value,  # type: ignore[arg-type]
+        status=switch.status.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
         version=switch.version,
         principal=switch.principal,
         comment=switch.comment,
@@ -152,7 +152,7 @@ def read_kill_switch(message: kill_switch_pb2.KillSwitch) -> KillSwitch:
 def write_switch_state(switch: KillSwitch) -> order_control_service_pb2.KillSwitchState:
     """Return a kill switch as svc_oms is to apply it. One that is being released no longer stops what svc_oms sends."""
     return order_control_service_pb2.KillSwitchState(
-        scope=switch.scope.value,  # type: ignore[arg-type]
+        scope=switch.scope.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
         scope_id=switch.scope_id,
         active=switch.engaged,
         version=switch.version,

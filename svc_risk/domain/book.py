@@ -25,8 +25,12 @@ from svc_risk.domain.reservation import (
     ReservationStatus,
     begun,
     evolve,
+    settled,
 )
 from svc_risk.domain.vocabulary import CheckKind, Side
+
+REPLACE_GIVEN_UP = "risk.v1.ReplaceGivenUp"
+"""Cause of a release that no order event explains: an approved replace of which svc_oms knows nothing."""
 
 Position = tuple[str, str]
 """(account id, instrument id)."""
@@ -55,7 +59,7 @@ class Book:
     """What one transaction knows and changes.
 
     Args:
-        now: the database's clock, read under the locks.
+        moment: the database's clock, read under the locks.
         policy: what is in force.
         accounts: exposures of the accounts that are locked.
         positions: exposures by (account, instrument); absent means flat.
@@ -69,7 +73,7 @@ class Book:
     def __init__(
         self,
         *,
-        now: datetime,
+        moment: datetime,
         policy: Policy,
         accounts: dict[str, AccountExposure],
         positions: dict[Position, InstrumentExposure] | None = None,
@@ -79,7 +83,7 @@ class Book:
         remembered: Mapping[str, Remembered] | None = None,
         duplicates: dict[int, datetime] | None = None,
     ) -> None:
-        self.now = now
+        self.moment = moment
         self.policy = policy
         self.accounts = accounts
         self.positions = positions if positions is not None else {}
@@ -96,7 +100,7 @@ class Book:
         self._duplicates = duplicates if duplicates is not None else {}
         self._outcomes: dict[str, tuple[bytes, Outcome]] = {}
         self._open: dict[str, bool] = {}
-        self._tick = tick_of(now)
+        self._tick = tick_of(moment)
 
     def check(self, check: OrderCheck) -> Outcome:
         """Decide one check on the state that the earlier ones left, and fold an approval into it. A repetition changes nothing."""
@@ -169,13 +173,13 @@ class Book:
         """Value every position of an account at the prices of the moment. All its positions must have been read."""
         for key in [key for key in self.positions if key[0] == account_id]:
             self._marked(*key)
-        self.accounts[account_id] = self.accounts[account_id]._replace(marked_at=self.now)
+        self.accounts[account_id] = self.accounts[account_id]._replace(marked_at=self.moment)
         self.changed_accounts.add(account_id)
 
     def _market_open(self, instrument_id: str) -> bool:
         known = self._open.get(instrument_id)
         if known is None:
-            known = self._open[instrument_id] = self.policy.instruments[instrument_id].instrument.calendar.is_open(self.now)
+            known = self._open[instrument_id] = self.policy.instruments[instrument_id].instrument.calendar.is_open(self.moment)
         return known
 
     def _is_duplicate(self, check: OrderCheck, bounds: Bounds) -> bool:
@@ -184,7 +188,7 @@ class Book:
         if approved is None or check.kind is not _NEW:
             return False
         window = bounds.duplicate_window
-        return window is not None and (self.now - approved) // _MICROSECOND < window.value * 1_000_000
+        return window is not None and (self.moment - approved) // _MICROSECOND < window.value * 1_000_000
 
     def _reserve(self, check: OrderCheck, approval: Approval) -> None:
         if check.kind is _NEW:
@@ -198,7 +202,7 @@ class Book:
                 check.quantity,
                 approval.price,
             )
-            self._duplicates[check.duplicate_key] = self.now
+            self._duplicates[check.duplicate_key] = self.moment
         else:
             held = self.reservations[check.order_id]
             before = held.held
@@ -263,7 +267,7 @@ class Book:
             cause: the stable name of the event that says so.
 
         Raises:
-            ValueError: a version is missing in between, or the order's first event is missing.
+            ValueError: the order's first event is missing.
         """
         old = self.reservations.get(order_id)
         if old is None:
@@ -291,6 +295,24 @@ class Book:
             grown = after.notional > before.notional or after.quantity > before.quantity
             breach = self.in_breach(new.account_id)
             self.events.append(e.ExposureAdjusted(delta, cause, breach) if grown else e.ExposureReleased(delta, cause))
+
+    def confirm(self, order_id: str) -> None:
+        """Note that an order stands behind a reservation, though its first event has not come yet."""
+        reservation = self.reservations[order_id]
+        if reservation.status is _UNCONFIRMED:
+            self.reservations[order_id] = reservation._replace(status=ReservationStatus.CONFIRMED)
+            self.changed_reservations.add(order_id)
+
+    def drop_pending(self, order_id: str, request_id: str) -> None:
+        """Give up an approved replace that svc_oms never recorded; the terms in force stand."""
+        old = self.reservations[order_id]
+        if old.pending is None or old.pending.request_id != request_id or old.pending.confirmed:
+            return
+        new = settled(old._replace(pending=None))
+        self.reservations[order_id] = new
+        self.changed_reservations.add(order_id)
+        delta = self._shift(new, old.held, new.held, new.live - old.live)
+        self.events.append(e.ExposureReleased(delta, REPLACE_GIVEN_UP))
 
     def _record_fill(self, new: Reservation, before: Held, after: Held, count: int, quantity: Decimal, fact: Executed) -> None:
         key = new.account_id, new.instrument_id

@@ -4,12 +4,12 @@
 | --- | --- |
 | `OrderAccepted` | confirmed: an order stands behind the reservation |
 | `OrderRejected`, `OrderAbandoned`, `OrderRefused`, `OrderCanceled` | released |
-| `ExecutionRecorded` | the filled part moves to the position; a terminal state releases the rest, a bust that revives the order holds it again |
+| `ExecutionRecorded` | the filled part moves to the position; a terminal state releases the rest, a bust that revives holds it again |
 | `ReplaceRequested` | the pending terms are confirmed; the larger of old and new stays reserved |
 | `ReplaceRefused`, `ReplaceRejected` | the pending terms are dropped |
 | `OrderReplaced` | the new terms are in force |
 | `OrderStateChanged` | a terminal state releases, a live one holds (again) |
-| all others: routed, acknowledged, cancel requested or refused, UNKNOWN, anomalies | nothing: what may still trade stays reserved |
+| all others (routed, acknowledged, cancel requested or refused, UNKNOWN, anomalies) | nothing: what may trade stays reserved |
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PendingTerms(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """One order's reservation. `price` is what open quantity is reckoned with per unit; `order_version` the last order event that counted."""
+    """One order's reservation. `price` is what open quantity is reckoned with per unit, `order_version` the last fact that counted."""
 
     order_id: str
     account_id: str
@@ -150,13 +150,7 @@ class StateChanged(NamedTuple):
     state: OrderState
 
 
-class Noted(NamedTuple):
-    """An event that changes nothing of what may still trade."""
-
-    version: int
-
-
-OrderFact = Accepted | Ended | Executed | ReplaceAsked | ReplaceDropped | Replaced | StateChanged | Noted
+OrderFact = Accepted | Ended | Executed | ReplaceAsked | ReplaceDropped | Replaced | StateChanged
 
 
 def begun(fact: Accepted, mark: Decimal) -> Reservation:
@@ -172,13 +166,10 @@ def begun(fact: Accepted, mark: Decimal) -> Reservation:
 def evolve(reservation: Reservation, fact: OrderFact) -> Reservation:
     """Return the reservation after a fact. A repetition (a version that counted already) changes nothing.
 
-    Raises:
-        ValueError: a version is missing in between; the facts of an order must come in order.
+    Facts come in order of their versions; versions of events that are no facts here are missing between them.
     """
     if fact.version <= reservation.order_version:
         return reservation
-    if fact.version != reservation.order_version + 1:
-        raise ValueError(f"order {reservation.order_id}: version {fact.version} after {reservation.order_version}")
     return _moved(reservation, fact)._replace(order_version=fact.version)
 
 
@@ -203,13 +194,11 @@ def _moved(reservation: Reservation, fact: OrderFact) -> Reservation:
         case ReplaceDropped():
             pending = reservation.pending
             dropped = pending is not None and fact.request_id in (None, pending.request_id)
-            return _settled(reservation._replace(pending=None)) if dropped and reservation.live else reservation
+            return settled(reservation._replace(pending=None)) if dropped and reservation.live else reservation
         case Replaced():
             return _replaced(reservation, fact)
         case StateChanged():
             return _in_state(reservation, fact.state)
-        case Noted():
-            return reservation
 
 
 def _replaced(reservation: Reservation, fact: Replaced) -> Reservation:
@@ -220,7 +209,7 @@ def _replaced(reservation: Reservation, fact: Replaced) -> Reservation:
     # A filled order is reopened by a larger quantity; a canceled or expired one keeps its end whatever is restated.
     revivable = reservation.live or reservation.filled >= reservation.quantity
     replaced = reservation._replace(quantity=fact.quantity, price=price, pending=pending if fact.restated else None)
-    return _settled(replaced._replace(status=ReservationStatus.CONFIRMED)) if revivable else replaced
+    return settled(replaced._replace(status=ReservationStatus.CONFIRMED)) if revivable else replaced
 
 
 def _closed(reservation: Reservation) -> Reservation:
@@ -228,7 +217,7 @@ def _closed(reservation: Reservation) -> Reservation:
     return reservation._replace(status=status, pending=None)
 
 
-def _settled(reservation: Reservation) -> Reservation:
+def settled(reservation: Reservation) -> Reservation:
     """Close what is filled, unless a pending replace may yet make it larger."""
     done = reservation.pending is None and reservation.filled >= reservation.quantity
     return _closed(reservation) if done else reservation
@@ -237,4 +226,4 @@ def _settled(reservation: Reservation) -> Reservation:
 def _in_state(reservation: Reservation, state: OrderState) -> Reservation:
     if state in TERMINAL and state is not OrderState.FILLED:
         return _closed(reservation)
-    return _settled(reservation._replace(status=ReservationStatus.CONFIRMED))
+    return settled(reservation._replace(status=ReservationStatus.CONFIRMED))

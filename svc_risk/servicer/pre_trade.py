@@ -9,6 +9,7 @@ from kernel.errors import TrademeshError
 from kernel.event_records import to_position
 from kernel.ports import Clock
 from kernel.server_context import NO_DEADLINE, CallContext
+from kernel.telemetry import Sample
 from svc_risk.codec.checks import read_check
 from svc_risk.domain.check import OrderCheck
 from svc_risk.store.checks import Answer, CheckStore
@@ -34,6 +35,17 @@ class PreTradeServicer:
     async def close(self) -> None:
         """Serve what waits, and refuse the rest."""
         await self._batcher.close()
+
+    def samples(self) -> list[Sample]:
+        """Return the batcher's metrics."""
+        statistics, labels = self._batcher.statistics(_LANE), (("lane", _LANE),)
+        return [
+            Sample("batch_items_total", statistics.items, labels),
+            Sample("batch_flushes_total", statistics.flushes, labels),
+            Sample("batch_refused_total", statistics.refused, labels),
+            Sample("batch_flush_seconds", statistics.flush_seconds_last, labels),
+            Sample("batch_queue_depth", self._batcher.queued(_LANE), labels),
+        ]
 
     async def CheckOrders(  # noqa: N802 (the contract's name)
         self, request: pre_trade_service_pb2.CheckOrdersRequest, context: CallContext

@@ -32,7 +32,7 @@ class ReferenceDataServicer:
         self._access = access
         self._tokens = tokens
 
-    async def CreateAccount(self, request: pb.CreateAccountRequest, context: CallContext) -> pb.CreateAccountResponse:  # noqa: N802
+    async def CreateAccount(self, request: pb.CreateAccountRequest, context: CallContext) -> pb.CreateAccountResponse:  # noqa: N802 (the contract's name)
         """See the contract."""
         user = context.user
 
@@ -46,7 +46,7 @@ class ReferenceDataServicer:
         response, _ = await write(self._administration, request, context, pb.CreateAccountResponse, work)
         return response
 
-    async def UpdateAccount(self, request: pb.UpdateAccountRequest, context: CallContext) -> pb.UpdateAccountResponse:  # noqa: N802
+    async def UpdateAccount(self, request: pb.UpdateAccountRequest, context: CallContext) -> pb.UpdateAccountResponse:  # noqa: N802 (the contract's name)
         """See the contract."""
         user, paths = context.user, _paths(request.update_mask, "display_name", "status")
         status = AccountStatus(_stated(request.status, "status")) if "status" in paths else None
@@ -62,13 +62,13 @@ class ReferenceDataServicer:
         response, _ = await write(self._administration, request, context, pb.UpdateAccountResponse, work)
         return response
 
-    async def GetAccount(self, request: pb.GetAccountRequest, context: CallContext) -> pb.GetAccountResponse:  # noqa: N802
+    async def GetAccount(self, request: pb.GetAccountRequest, context: CallContext) -> pb.GetAccountResponse:  # noqa: N802 (the contract's name)
         """See the contract."""
         found = await self._reads.account(request.account_id)
         account = self._access.require_account(context.user, request.account_id, found)
         return pb.GetAccountResponse(account=resources.write_account(account))
 
-    async def ListAccounts(self, request: pb.ListAccountsRequest, context: CallContext) -> pb.ListAccountsResponse:  # noqa: N802
+    async def ListAccounts(self, request: pb.ListAccountsRequest, context: CallContext) -> pb.ListAccountsResponse:  # noqa: N802 (the contract's name)
         """See the contract."""
         viewer = self._access.viewer(context.user)
         accounts, token = await self._page(
@@ -80,7 +80,7 @@ class ReferenceDataServicer:
         )
         return pb.ListAccountsResponse(accounts=[resources.write_account(account) for account in accounts], next_page_token=token)
 
-    async def CreateInstrument(  # noqa: N802
+    async def CreateInstrument(  # noqa: N802 (the contract's name)
         self, request: pb.CreateInstrumentRequest, context: CallContext
     ) -> pb.CreateInstrumentResponse:
         """See the contract."""
@@ -97,7 +97,7 @@ class ReferenceDataServicer:
         response, _ = await write(self._administration, request, context, pb.CreateInstrumentResponse, work)
         return response
 
-    async def UpdateInstrument(  # noqa: N802
+    async def UpdateInstrument(  # noqa: N802 (the contract's name)
         self, request: pb.UpdateInstrumentRequest, context: CallContext
     ) -> pb.UpdateInstrumentResponse:
         """See the contract."""
@@ -117,12 +117,12 @@ class ReferenceDataServicer:
         response, _ = await write(self._administration, request, context, pb.UpdateInstrumentResponse, work)
         return response
 
-    async def GetInstrument(self, request: pb.GetInstrumentRequest, context: CallContext) -> pb.GetInstrumentResponse:  # noqa: N802
+    async def GetInstrument(self, request: pb.GetInstrumentRequest, context: CallContext) -> pb.GetInstrumentResponse:  # noqa: N802 (the contract's name)
         """See the contract."""
         instrument = _found(request.instrument_id, await self._reads.instrument(request.instrument_id))
         return pb.GetInstrumentResponse(instrument=resources.write_instrument(instrument))
 
-    async def ListInstruments(  # noqa: N802
+    async def ListInstruments(  # noqa: N802 (the contract's name)
         self, request: pb.ListInstrumentsRequest, context: CallContext
     ) -> pb.ListInstrumentsResponse:
         """See the contract."""

@@ -62,7 +62,7 @@ class RiskServicer:
         self._orders = orders
         self._order_log = order_log
 
-    async def GetRiskState(self, request: pb.GetRiskStateRequest, context: CallContext) -> pb.GetRiskStateResponse:  # noqa: N802
+    async def GetRiskState(self, request: pb.GetRiskStateRequest, context: CallContext) -> pb.GetRiskStateResponse:  # noqa: N802 (the contract's name)
         """See the contract."""
         found = await self._reads.account(request.account_id)
         account = self._access.require_account(context.user, request.account_id, found)
@@ -72,7 +72,7 @@ class RiskServicer:
         order_position = await self._order_log.position()
         return write_risk_state(account, await self._reads.risk_state(request.account_id), order_position)
 
-    async def ListLimits(self, request: pb.ListLimitsRequest, context: CallContext) -> pb.ListLimitsResponse:  # noqa: N802
+    async def ListLimits(self, request: pb.ListLimitsRequest, context: CallContext) -> pb.ListLimitsResponse:  # noqa: N802 (the contract's name)
         """See the contract."""
         viewer = self._access.viewer(context.user)
         filters = (str(request.scope), request.scope_id)
@@ -87,7 +87,7 @@ class RiskServicer:
             next_page_token=self._tokens.issue("limits", filters, last) if more else "",
         )
 
-    async def UpdateLimit(self, request: pb.UpdateLimitRequest, context: CallContext) -> pb.UpdateLimitResponse:  # noqa: N802
+    async def UpdateLimit(self, request: pb.UpdateLimitRequest, context: CallContext) -> pb.UpdateLimitResponse:  # noqa: N802 (the contract's name)
         """See the contract."""
         user = context.user
         wanted = resources.read_limit_request(request, 1, user.principal, _EPOCH)
@@ -109,7 +109,7 @@ class RiskServicer:
         response, _ = await write(self._administration, request, context, pb.UpdateLimitResponse, work)
         return response
 
-    async def ListExposureChanges(  # noqa: N802
+    async def ListExposureChanges(  # noqa: N802 (the contract's name)
         self, request: pb.ListExposureChangesRequest, context: CallContext
     ) -> pb.ListExposureChangesResponse:
         """See the contract."""
@@ -124,7 +124,7 @@ class RiskServicer:
             next_page_token=self._tokens.issue("exposure", (account_id,), str(events[-1].version)) if more else "",
         )
 
-    async def ListKillSwitches(  # noqa: N802
+    async def ListKillSwitches(  # noqa: N802 (the contract's name)
         self, request: pb.ListKillSwitchesRequest, context: CallContext
     ) -> pb.ListKillSwitchesResponse:
         """See the contract."""
@@ -142,7 +142,7 @@ class RiskServicer:
             next_page_token=self._tokens.issue("kill-switches", filters, last) if more else "",
         )
 
-    async def ActivateKillSwitch(  # noqa: N802
+    async def ActivateKillSwitch(  # noqa: N802 (the contract's name)
         self, request: pb.ActivateKillSwitchRequest, context: CallContext
     ) -> pb.ActivateKillSwitchResponse:
         """See the contract."""
@@ -156,7 +156,7 @@ class RiskServicer:
 
         return await self._change_switch(request, context, pb.ActivateKillSwitchResponse, activated)
 
-    async def ReleaseKillSwitch(  # noqa: N802
+    async def ReleaseKillSwitch(  # noqa: N802 (the contract's name)
         self, request: pb.ReleaseKillSwitchRequest, context: CallContext
     ) -> pb.ReleaseKillSwitchResponse:
         """See the contract."""

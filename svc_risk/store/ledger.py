@@ -138,7 +138,7 @@ class Ledger:
         for stored in row["replaces"] or ():
             remembered[str(stored["request_id"])] = Remembered(stored["payload_hash"], stored["answer"])
         book = Book(
-            now=now,
+            moment=now,
             policy=policy,
             accounts=read_accounts(row["accounts"]),
             positions=read_positions(row["positions"]),
@@ -163,19 +163,19 @@ class Ledger:
         fresh = [entry for entry in entries if entry[0].check.kind is CheckKind.NEW]
         if fresh or book.changed_accounts or book.changed_positions:
             reservations = _reservation_columns(fresh, _duplicate_windows(book.policy))
-            await transaction.execute(_WRITE, *_exposure_columns(book), book.now, *reservations)
+            await transaction.execute(_WRITE, *_exposure_columns(book), book.moment, *reservations)
         replaces = [entry for entry in entries if entry[0].check.kind is CheckKind.REPLACE]
         if replaces:
-            await transaction.execute(_WRITE_REPLACES, *_replace_columns(replaces), book.now)
+            await transaction.execute(_WRITE_REPLACES, *_replace_columns(replaces), book.moment)
         if book.changed_reservations:
             moved = [book.reservations[order_id] for order_id in sorted(book.changed_reservations)]
-            await transaction.execute(_MOVE, *_moved_columns(moved), book.now)
+            await transaction.execute(_MOVE, *_moved_columns(moved), book.moment)
         return position
 
     async def _append(self, transaction: Transaction, book: Book) -> LogPosition | None:
         if not book.events:
             return None
-        event_time = timestamp(book.now)
+        event_time = timestamp(book.moment)
         grouped: dict[str, tuple[int, list[NewEvent]]] = {}
         for event in book.events:
             delta = event.delta

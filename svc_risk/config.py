@@ -1,0 +1,77 @@
+"""The configuration of a replica of risk: `TRADEMESH_*` of the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.config import ConfigError, Dsn, Seconds, Secret, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskConfig:
+    """How one replica runs.
+
+    Attributes:
+        instance: the replica's name, such as `svc_risk-0`.
+        socket_path: its UNIX socket; the folder is its own, mode 0700.
+        sidecar_secret: what its sidecar adds to every call.
+        database_dsn: its schema, as the runtime role.
+        token_key: seals page tokens; one for all replicas, at least 32 characters.
+        firm_tenant: the tenant that runs the firm: it alone sets default, trader and instrument limits, firm-wide switches and instruments.
+        oms_targets: svc_oms's replicas, such as `unix:/path`, or one authority of the mesh.
+        headers_file: headers to attach to outbound calls, by target; unset where a sidecar does.
+        redis_url: the bus; unset leaves consumers to read the log.
+        price_feed_host: where the venue's reference-price feed listens; unset, no price is ever fresh and no order is approved.
+        price_feed_port: its TCP port.
+        price_feed_venue: the venue that it speaks for; prices count for instruments of this venue only.
+        orphan_seconds: how long a reservation may stay unconfirmed before svc_oms is asked; above three times the longest transaction.
+        telemetry_folder: where traces and metrics are written; unset writes none.
+        otlp_endpoint: a collector; unset sends nothing.
+        trace_ratio: share of calls without a `traceparent` that are traced, in percent.
+    """
+
+    instance: str = setting(pattern=r"[a-z][a-z0-9_-]{0,62}")
+    socket_path: Path
+    sidecar_secret: Secret
+    database_dsn: Dsn
+    token_key: Secret
+    firm_tenant: str = setting(pattern=r"[\x21-\x7e]{1,64}")
+    oms_targets: tuple[str, ...]
+    headers_file: Path | None = None
+    redis_url: Dsn | None = None
+    price_feed_host: str | None = None
+    price_feed_port: int | None = setting(None, minimum=1, maximum=65_535)
+    price_feed_venue: str | None = setting(None, pattern=r"[A-Z0-9][A-Z0-9-]{0,31}")
+    orphan_seconds: Seconds = setting(Seconds(30), minimum=30, maximum=3_600)
+    telemetry_folder: Path | None = None
+    otlp_endpoint: str | None = None
+    trace_ratio: int = setting(0, minimum=0, maximum=100)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedAddress:
+    """Where a venue's price feed is."""
+
+    host: str
+    port: int
+    venue: str
+
+
+def price_feed(config: RiskConfig) -> FeedAddress | None:
+    """Return where the price feed is, None where there is none.
+
+    Raises:
+        ConfigError: it is described in part.
+    """
+    host, port, venue = config.price_feed_host, config.price_feed_port, config.price_feed_venue
+    if host is None and port is None and venue is None:
+        return None
+    if host is None or port is None or venue is None:
+        missing = [
+            f"TRADEMESH_PRICE_FEED_{name}: is required where the others are given"
+            for name, value in (("HOST", host), ("PORT", port), ("VENUE", venue))
+            if value is None
+        ]
+        raise ConfigError(missing)
+    return FeedAddress(host, port, venue)

@@ -1,0 +1,111 @@
+"""Follows the venue's price feed and writes what it says, in the one replica that holds the feed's lease.
+
+Lines are gathered for a tenth of a second and written together: decisions need the latest price, not every price.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from kernel.errors import Reason, TrademeshError, UnavailableError
+from kernel.lease import LeaseKeeper
+from svc_risk.clients.price_feed import Alive, PriceFeed, PriceLine, PriorClose, Touch, Trade
+from svc_risk.domain.reference_price import Quote
+from svc_risk.store.prices import PriceStore
+
+FLUSH_SECONDS = 0.1
+LATE_SECONDS_MAX = 5.0
+_NOTHING = Quote(None, None, None, None, None, stale=False)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Quotes:
+    """What a feed has said since the connection began, and what of it is not written yet.
+
+    A receiver that slept reads old lines as if they had just arrived. The sender's clock tells them apart without being trusted: a line's
+    delay is its arrival less its sending, and the least delay seen is what the two clocks differ by. Whatever a line is later than that,
+    it is older than its arrival.
+    """
+
+    known: dict[str, Quote] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+    alive_at: float | None = None
+    _least_delay: float | None = None
+
+    def take(self, line: PriceLine) -> None:
+        """Take one line.
+
+        Raises:
+            UnavailableError: it is so late that the connection must be a backlog, or a clock has jumped; a new connection knows better.
+        """
+        delay = line.arrived_at - (line.sent_at - _EPOCH).total_seconds()
+        if self._least_delay is None or delay < self._least_delay:
+            self._least_delay = delay
+        late = delay - self._least_delay
+        if late > LATE_SECONDS_MAX:
+            raise UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, f"the price feed: a line is {late:.1f} s late; connecting again")
+        written_at = line.arrived_at - late
+        self.alive_at = written_at if self.alive_at is None else max(self.alive_at, written_at)
+        fact = line.fact
+        match fact:
+            case Alive():
+                return
+            case Touch():
+                self._put(fact.instrument_id, bid=fact.bid, ask=fact.ask)
+            case Trade():
+                self._put(fact.instrument_id, last_trade=fact.price)
+            case PriorClose():
+                self._put(fact.instrument_id, prior_close=fact.price, prior_close_date=fact.day)
+
+    def _put(self, instrument_id: str, **said: object) -> None:
+        before = self.known.get(instrument_id, _NOTHING)
+        after = before._replace(**said)  # type: ignore[arg-type]  # the calls above name fields with their types
+        if after != before:
+            self.known[instrument_id] = after
+            self.changed.add(instrument_id)
+
+    def unwritten(self) -> tuple[dict[str, Quote], float | None]:
+        """Return what is to be written, and forget that it is."""
+        changed, alive_at = {name: self.known[name] for name in self.changed}, self.alive_at
+        self.changed, self.alive_at = set(), None
+        return changed, alive_at
+
+
+class PriceFollower:
+    """Follows one feed."""
+
+    def __init__(self, feed: PriceFeed, store: PriceStore, *, flush_seconds: float = FLUSH_SECONDS) -> None:
+        self._feed = feed
+        self._store = store
+        self._flush_seconds = flush_seconds
+
+    async def run(self, keeper: LeaseKeeper) -> None:
+        """Follow the feed until it ends.
+
+        Raises:
+            TrademeshError: the feed ended or PostgreSQL did not answer, or the lease is lost; begin again. Prices go stale meanwhile.
+        """
+        await self._store.begin()
+        quotes = Quotes()
+        reading = asyncio.ensure_future(self._read(quotes))
+        try:
+            while True:
+                await asyncio.wait({reading}, timeout=self._flush_seconds)
+                changed, alive_at = quotes.unwritten()
+                if changed or alive_at is not None:
+                    await self._store.write(keeper.current, changed, alive_at)
+                if reading.done():
+                    reading.result()
+                    return
+        finally:
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError, TrademeshError):
+                await reading
+
+    async def _read(self, quotes: Quotes) -> None:
+        async for line in self._feed.lines():
+            quotes.take(line)

@@ -1,0 +1,150 @@
+"""Order events of svc_oms, folded into reservations and exposures by the hundreds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+from kernel.ports import LogPosition, RecordedEvent
+from kernel.postgres import Database, Record, Transaction
+from svc_risk.codec.orders import order_of, read_fact
+from svc_risk.domain.reservation import Accepted, Ended, OrderFact
+from svc_risk.domain.vocabulary import OrderState
+from svc_risk.store.ledger import Ledger, Wanted
+
+ORPHANS_MAX = 500
+"""Orphans settled at once."""
+ABANDONED = "oms.v1.OrderAbandoned"
+
+_KNOWN = "SELECT order_id, account_id, instrument_id FROM reservation WHERE order_id = ANY ($1::uuid[])"
+# Younger than this bound nothing is an orphan; older than what the last sweep settled, nothing is one any more.
+_UNCONFIRMED = """
+SELECT r.order_id, r.account_id, r.instrument_id, NULL::uuid AS request_id, r.reserved_at AS since
+FROM orphan_sweep s, reservation r
+WHERE r.reserved_at >= s.settled_until AND r.reserved_at < clock_timestamp() - $1::interval AND r.status = 1
+UNION ALL
+SELECT r.order_id, r.account_id, r.instrument_id, c.request_id, c.checked_at
+FROM orphan_sweep s, replace_check c
+JOIN reservation r ON r.order_id = c.order_id AND r.pending_request_id = c.request_id AND NOT r.pending_confirmed
+WHERE c.checked_at >= s.settled_until AND c.checked_at < clock_timestamp() - $1::interval AND c.approved
+ORDER BY since LIMIT $2
+"""
+# A transaction lives at most a third of the bound, so nothing older than the bound can still be committed.
+_SETTLED = """
+UPDATE orphan_sweep SET settled_until = greatest(settled_until, coalesce($2::timestamptz, clock_timestamp() - $1::interval))
+"""
+
+
+class Orphan(NamedTuple):
+    """A reservation, or an approved replace where `request_id` names one, that svc_oms has not confirmed within the bound."""
+
+    order_id: str
+    account_id: str
+    instrument_id: str
+    request_id: str | None
+
+
+class Resolution(NamedTuple):
+    """What svc_oms said of an orphan's order."""
+
+    orphan: Orphan
+    state: OrderState
+    replace_pending: bool
+
+
+class _Fact(NamedTuple):
+    order_id: str
+    fact: OrderFact
+    cause: str
+
+
+class FactStore:
+    """Folds facts in transactions."""
+
+    def __init__(self, database: Database, ledger: Ledger) -> None:
+        self._database = database
+        self._ledger = ledger
+
+    async def fold(self, transaction: Transaction, events: Sequence[RecordedEvent]) -> LogPosition | None:
+        """Fold order events, in log order, inside the caller's transaction, which commits its checkpoint with them.
+
+        Returns:
+            The position of the last event of ours, None when nothing changed.
+
+        Raises:
+            ValueError: an order's first event is missing; nothing may be skipped.
+        """
+        facts = [item for event in events if (item := _fact(event)) is not None]
+        if not facts:
+            return None
+        places = await self._places(transaction, facts)
+        wanted = Wanted(
+            accounts={account_id for account_id, _ in places.values()},
+            positions=set(places.values()),
+            orders=set(places),
+            instruments={instrument_id for _, instrument_id in places.values()},
+        )
+        book = await self._ledger.open(transaction, wanted)
+        for item in facts:
+            if item.order_id in places or not isinstance(item.fact, Ended):
+                book.apply(item.order_id, item.fact, item.cause)
+        return await self._ledger.write(transaction, book, [])
+
+    async def _places(self, transaction: Transaction, facts: Sequence[_Fact]) -> dict[str, tuple[str, str]]:
+        """Account and instrument of each order, from its reservation or its first event; absent for an order that ended before both."""
+        places = {
+            fact.order_id: (fact.fact.terms.account_id, fact.fact.terms.instrument_id) for fact in facts if isinstance(fact.fact, Accepted)
+        }
+        unplaced = list({fact.order_id for fact in facts} - places.keys())
+        if unplaced:
+            for order_id, account_id, instrument_id in await transaction.fetch(_KNOWN, unplaced):
+                places[str(order_id)] = account_id, instrument_id
+        return places
+
+    async def orphans(self, bound_seconds: float) -> list[Orphan]:
+        """Return the oldest reservations and replaces that svc_oms has not confirmed within the bound; none means that all are settled."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.fetch(_UNCONFIRMED, _interval(bound_seconds), ORPHANS_MAX)
+            await transaction.execute(_SETTLED, _interval(bound_seconds), rows[0]["since"] if rows else None)
+        return [_orphan(row) for row in rows]
+
+    async def settle(self, transaction: Transaction, resolutions: Sequence[Resolution], *, folded: bool) -> LogPosition | None:
+        """Release what svc_oms has given up, confirm what it has, and drop replaces of which it knows nothing.
+
+        Args:
+            transaction: the caller's.
+            resolutions: what svc_oms said, about orders each named once.
+            folded: whether all order events that its answer shows are folded in; without them a replace may only seem unknown.
+        """
+        orphans = [resolution.orphan for resolution in resolutions]
+        wanted = Wanted(
+            accounts={orphan.account_id for orphan in orphans},
+            positions={(orphan.account_id, orphan.instrument_id) for orphan in orphans},
+            orders={orphan.order_id for orphan in orphans},
+            instruments={orphan.instrument_id for orphan in orphans},
+        )
+        book = await self._ledger.open(transaction, wanted)
+        for orphan, state, replace_pending in resolutions:
+            if state is OrderState.ABANDONED:
+                book.apply(orphan.order_id, Ended(1), ABANDONED)
+            elif orphan.request_id is None:
+                book.confirm(orphan.order_id)
+            elif folded and not replace_pending:
+                book.drop_pending(orphan.order_id, orphan.request_id)
+        return await self._ledger.write(transaction, book, [])
+
+
+def _fact(event: RecordedEvent) -> _Fact | None:
+    order_id = order_of(event.stream_id)
+    fact = None if order_id is None else read_fact(event.type, event.version, event.payload)
+    return None if order_id is None or fact is None else _Fact(order_id, fact, event.type)
+
+
+def _orphan(row: Record) -> Orphan:
+    request_id = row["request_id"]
+    return Orphan(str(row["order_id"]), row["account_id"], row["instrument_id"], None if request_id is None else str(request_id))
+
+
+def _interval(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
