@@ -35,7 +35,7 @@ def _options(parsed: argparse.Namespace) -> Options:
     return Options(
         replicas=parsed.replicas,
         venue_link=not parsed.no_venue_link,
-        consumers=not parsed.no_consumers,
+        bus=not parsed.no_bus,
         exchange_flow=not parsed.no_exchange_flow,
         seed=not parsed.no_seed,
         ephemeral_ports=parsed.ephemeral_ports,
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     starting.add_argument("--replicas", type=int, default=2, help="of each service (2)")
     starting.add_argument("--ephemeral-ports", action="store_true", help="the exchange takes any free ports on 127.0.0.1")
     starting.add_argument("--no-venue-link", action="store_true", help="leave orders unsent")
-    starting.add_argument("--no-consumers", action="store_true", help="run no relays and consumers")
+    starting.add_argument("--no-bus", action="store_true", help="publish nothing on the bus; consumers read the logs")
     starting.add_argument("--no-exchange-flow", action="store_true", help="no synthetic participants")
     starting.add_argument("--no-seed", action="store_true", help="create no accounts, instruments and limits")
     up = commands_parser.add_parser("up", parents=[starting], help="start the mesh")

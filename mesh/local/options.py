@@ -20,7 +20,7 @@ class Options:
     Attributes:
         replicas: of each service, 1 to 8.
         venue_link: the order service is connected to the exchange; without it orders stay where acceptance left them.
-        consumers: relays and consumers run; without them events stay in the producers' logs.
+        bus: relays publish on the bus; without it consumers find events in the producers' logs, a little later.
         exchange_flow: synthetic participants trade; without them only what is sent from here stands in the books.
         seed: accounts, instruments and limits are created.
         ephemeral_ports: the exchange's TCP ports are any free ones, whatever the environment says; for tests beside a running mesh.
@@ -28,7 +28,7 @@ class Options:
 
     replicas: int = 2
     venue_link: bool = True
-    consumers: bool = True
+    bus: bool = True
     exchange_flow: bool = True
     seed: bool = True
     ephemeral_ports: bool = False
@@ -41,7 +41,7 @@ class Options:
         """Return the arguments of `python -m mesh.local up` that say the same."""
         flags = {
             "--no-venue-link": not self.venue_link,
-            "--no-consumers": not self.consumers,
+            "--no-bus": not self.bus,
             "--no-exchange-flow": not self.exchange_flow,
             "--no-seed": not self.seed,
             "--ephemeral-ports": self.ephemeral_ports,

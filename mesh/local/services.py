@@ -11,7 +11,7 @@ from mesh.local.operator import SECRET_FILE
 from mesh.local.options import Options
 from mesh.local.parts import DATABASES, EXCHANGE_COMP_ID, HOST, MEMBER, REDIS, Doors, member_password, python_unit
 from mesh.local.probes import GrpcHealth
-from mesh.local.seed_data import VENUE
+from mesh.local.seed_data import TENANT, VENUE
 from mesh.local.sidecar import HEADERS_FILE, write_headers, write_secrets
 from mesh.local.state import own_directory, secret_file
 from mesh.local.unit import Unit
@@ -70,7 +70,7 @@ def _shared(layout: Layout, options: Options, name: str, service: str) -> dict[s
         "HEADERS_FILE": str(private / HEADERS_FILE),
         "TELEMETRY_FOLDER": str(_telemetry(layout, name)),
     }
-    if options.consumers:
+    if options.bus:
         settings["REDIS_URL_FILE"] = str(layout.private(REDIS) / ADDRESS_FILE)
     return settings
 
@@ -91,4 +91,5 @@ def _oms(layout: Layout, options: Options, doors: Doors, name: str, risk_targets
 
 
 def _risk(doors: Doors, oms_targets: str) -> dict[str, str]:
-    return {"OMS_TARGETS": oms_targets, "PRICE_FEED": f"{HOST}:{doors.feed_port}"}
+    feed = {"PRICE_FEED_HOST": HOST, "PRICE_FEED_PORT": str(doors.feed_port), "PRICE_FEED_VENUE": VENUE}
+    return {"OMS_TARGETS": oms_targets, "FIRM_TENANT": TENANT, **feed}
