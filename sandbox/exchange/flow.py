@@ -115,7 +115,7 @@ class SyntheticFlow:
 
     def _typical(self, instrument: Instrument) -> int:
         """A quantity in lots that looks ordinary: a thousandth of the largest value."""
-        return max(1, min(instrument.quantity_max, instrument.value_max // instrument.initial_close) // 5_000)
+        return max(1, min(instrument.quantity_max, instrument.value_max // instrument.initial_close) // 1_000)
 
     def _make(self, instrument: Instrument, tick: int, time_ns: int) -> Iterator[Command]:
         settings, symbol = self.settings, instrument.symbol
