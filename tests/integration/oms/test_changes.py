@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,6 @@ from kernel.errors import (
     NotFoundError,
     PermissionDeniedError,
     Reason,
-    TrademeshError,
     UnavailableError,
 )
 from svc_oms.domain import Action, OrderState, ReportKind
@@ -21,10 +21,10 @@ from svc_oms.store.orders import OrderUnit
 from tests.integration.oms import world
 from tests.integration.oms.world import FakeRisk, Replica
 from tests.unit.oms import make
-from trademesh.oms.v1 import order_control_service_pb2, order_service_pb2
+from trademesh.oms.v1 import order_control_service_pb2, order_pb2, order_service_pb2
 
 
-async def working(replica: Replica, **changes: object) -> str:
+async def working(replica: Replica, **changes: Any) -> str:
     """Create an order, and let the venue acknowledge it."""
     created = await replica.create(world.order(**changes))
     await replica.venue(created.order.order_id, make.report(ReportKind.ACKNOWLEDGED))
@@ -101,7 +101,7 @@ async def test_a_replace_goes_to_risk_first(replica: Replica, risk: FakeRisk) ->
     risk.down, risk.answer = False, world.approval
     key = replica.ids.new_id()
     accepted = await replaced("20", key)
-    assert accepted.order.pending_action == Action.REPLACE
+    assert accepted.order.pending_action == order_pb2.PENDING_ACTION_REPLACE
     assert risk.asked[-1].quantity == "20"
     assert (risk.asked[-1].order_id, risk.asked[-1].request_id) == (order_id, key)
     assert await replaced("20.0", key) == accepted
@@ -227,6 +227,3 @@ class _Wrapped:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._connection, name)
-
-
-__all__ = ["TrademeshError"]

@@ -9,7 +9,7 @@ import pytest
 from kernel.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, OutcomeUnknownError, Reason, UnavailableError
 from kernel.ports import CommitOutcome
 from svc_oms.codec.events import decode
-from svc_oms.domain import OrderState, fold
+from svc_oms.domain import fold
 from svc_oms.servicer.creates import Created
 from svc_oms.store.orders import Creation, stream_of
 from tests.integration.oms import world
@@ -28,7 +28,7 @@ async def refolded(replica: Replica, order_id: str) -> order_pb2.Order:
 async def test_an_accepted_order_is_durable_and_readable(replica: Replica) -> None:
     created = await replica.create(world.order(labels={"desk": "a"}))
     assert not created.replayed
-    assert created.order.state == OrderState.PENDING_NEW
+    assert created.order.state == order_pb2.ORDER_STATE_PENDING_NEW
     assert created.position.tx > 0
     row = await replica.reads.order(created.order.order_id)
     assert row is not None
@@ -38,7 +38,7 @@ async def test_an_accepted_order_is_durable_and_readable(replica: Replica) -> No
 async def test_a_refused_order_is_kept_with_every_breach(replica: Replica, risk: FakeRisk) -> None:
     risk.answer = world.refusal
     created = await replica.create(world.order())
-    assert created.order.state == OrderState.REJECTED
+    assert created.order.state == order_pb2.ORDER_STATE_REJECTED
     assert [breach.text for breach in created.order.reject.breaches] == ["too many", "too much"]
     assert created.order.leaves_quantity == "0"
     assert await replica.database.fetchval("SELECT count(*) FROM venue_request") == 0
@@ -105,7 +105,7 @@ async def test_an_abandoned_key_takes_no_order(replica: Replica) -> None:
         orders=[order_control_service_pb2.OrderReference(order_id=command.order_id, account_id="ACC-1")]
     )
     resolved = await replica.control.ResolveOrder(request, world.context(None))
-    assert resolved.orders[0].state == OrderState.ABANDONED
+    assert resolved.orders[0].state == order_pb2.ORDER_STATE_ABANDONED
     assert await replica.control.ResolveOrder(request, world.context(None)) is not None
     with pytest.raises(FailedPreconditionError) as caught:
         await replica.create(command)
