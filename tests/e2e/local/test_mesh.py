@@ -54,6 +54,7 @@ def place(operator: Operator, key: str, quantity: str = "1") -> order_pb2.Order:
             time.sleep(0.1)
         else:
             order: order_pb2.Order = answer.message.order
+            assert order.state == order_pb2.ORDER_STATE_PENDING_NEW, order.reject
             return order
 
 
@@ -96,8 +97,7 @@ def test_an_order_is_filled_and_every_replica_is_ready(mesh: LocalMesh) -> None:
     for service in ("svc_oms", "svc_risk"):
         assert [item.state for item in mesh.instances(service)] == [State.READY, State.READY]
     with mesh.operator(ADA) as operator:
-        placed = place(operator, "e2e-fill-1", "3")
-        assert placed.state == order_pb2.ORDER_STATE_PENDING_NEW
+        place(operator, "e2e-fill-1", "3")
         until(filled(operator, "e2e-fill-1"))
         assert read(operator, "e2e-fill-1").filled_quantity == "3"
     assert all(item.pid is not None or item.state is State.DONE for item in report.instances)
@@ -110,14 +110,17 @@ def test_a_second_start_says_that_the_mesh_runs(mesh: LocalMesh, capsys: pytest.
     assert "svc_oms-1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["svc_oms-0", "svc_risk-1", "exchange", "redis", "postgres"])
-def test_a_killed_part_comes_back_and_trading_goes_on(mesh: LocalMesh, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "quantity"), [("svc_oms-0", "11"), ("svc_risk-1", "12"), ("exchange", "13"), ("redis", "14"), ("postgres", "15")]
+)
+def test_a_killed_part_comes_back_and_trading_goes_on(mesh: LocalMesh, name: str, quantity: str) -> None:
     mesh.await_ready()
     old = mesh.kill(name)
     mesh.await_restart(name, old)
     mesh.await_ready()
     with mesh.operator(ADA) as operator:
-        place(operator, f"e2e-after-{name}", "2")
+        # Each its own quantity: the same order twice within half a second is refused as a duplicate.
+        place(operator, f"e2e-after-{name}", quantity)
         until(filled(operator, f"e2e-after-{name}"))
     assert mesh.instance(name).restarts >= 1
 
