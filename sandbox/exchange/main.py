@@ -98,10 +98,10 @@ async def serve(config: ExchangeConfig, exchange: Exchange) -> int:
     gc.collect()
     gc.freeze()
     line = f"ready fix={config.exchange_address}:{ports[0]} feed={config.exchange_address}:{ports[1]} pid={os.getpid()}"
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
     if config.exchange_ready_file is not None:
         _write_whole(config.exchange_ready_file, f"{line}\n")
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
     await server.stopped.wait()
     if config.exchange_ready_file is not None:
         config.exchange_ready_file.unlink(missing_ok=True)
@@ -125,6 +125,9 @@ def main(arguments: Sequence[str] = ()) -> int:
         return EXIT_CONFIGURATION
     try:
         config = parse(os.environ)
+        if config.exchange_ready_file is not None:
+            # A killed predecessor may have left one.
+            config.exchange_ready_file.unlink(missing_ok=True)
         writer = configure("sandbox-exchange", "exchange-0", level=config.exchange_log_level)
         exchange = build(config)
     except (ConfigError, InstrumentFileError, CredentialsError) as error:

@@ -22,7 +22,7 @@ from sandbox.exchange.pacer import FlowPacer
 
 CONNECTIONS_MAX = 64
 LOGON_TIMEOUT_SECONDS = 10.0
-# A member that lets this much pile up is dropped; its reports wait in the journal.
+# A member that lets more than this pile up is dropped; its reports wait in the journal.
 WRITE_BUFFER_BYTES_MAX = 64 * 1024 * 1024
 FEED_BUFFER_BYTES = 256 * 1024
 PULSE_SECONDS = 0.02
@@ -83,12 +83,13 @@ class FixConnection(asyncio.Protocol):
             self._server.commit_soon()
 
     def write(self, data: bytes) -> None:
-        """Queue bytes; a peer that does not read them is dropped."""
+        """Queue bytes; a peer that has not read what was queued before is dropped. One write may be larger: a long resend is."""
         if self._transport is None:
             return
-        self._transport.write(data)
         if self._transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
             self.abort("the member does not read")
+        else:
+            self._transport.write(data)
 
     def close(self, reason: str) -> None:
         """Close after what was queued."""

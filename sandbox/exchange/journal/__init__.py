@@ -109,6 +109,11 @@ class Journal:
                 raise JournalError(f"{path}: not a journal of this format")
         return None
 
+    @property
+    def record_count(self) -> int:
+        """How many batches were ever committed here."""
+        return self._number
+
     # Recovery.
 
     def recover(self) -> tuple[Mapping[str, Any] | None, Iterator[Record]]:
