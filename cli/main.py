@@ -13,7 +13,7 @@ from cli import mesh, orders, reference, risk, watch
 from cli.exits import Exit
 from cli.output import Output
 from cli.session import Group, Session, common_options
-from kernel.errors import TrademeshError
+from kernel.errors import Reason, TrademeshError
 from kernel.values import use_exact_decimals
 from mesh.local.layout import LocalMeshError
 
@@ -56,12 +56,11 @@ def main(arguments: Sequence[str] | None = None, *, session_factory: Callable[[d
         return Exit.INVALID
     except click.ClickException as error:
         place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else PROGRAM
-        return output.usage_error(error.format_message(), f"`{place} --help` shows what it takes.")
+        return output.failure("USAGE", error.format_message(), f"`{place} --help` shows what it takes.", Exit.INVALID)
     except TrademeshError as error:
         return output.error(error)
     except LocalMeshError as error:
-        output.usage_error(str(error), "")
-        return Exit.UNAVAILABLE
+        return output.failure(Reason.DEPENDENCY_UNAVAILABLE.value, str(error), "", Exit.UNAVAILABLE)
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
     except BrokenPipeError:

@@ -74,10 +74,10 @@ class Output:
         self._write_error(content, code)
         return code
 
-    def usage_error(self, text: str, advice: str) -> Exit:
-        """Write that the command itself is wrong; return the exit code."""
-        self._write_error({"reason": "USAGE", "message": text, "fields": [], "metadata": {}, "next": advice}, Exit.INVALID)
-        return Exit.INVALID
+    def failure(self, reason: str, text: str, advice: str, code: Exit) -> Exit:
+        """Write what went wrong before any service was asked; return the exit code."""
+        self._write_error({"reason": reason, "message": text, "fields": [], "metadata": {}, "next": advice}, code)
+        return code
 
     def _write_error(self, content: dict[str, Any], code: Exit) -> None:
         if self.as_json:
