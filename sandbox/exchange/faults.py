@@ -141,8 +141,8 @@ def parse_rule(rule_id: int, fields: Mapping[str, Any]) -> Rule:
     values: dict[str, Any] = {}
     for name, default in _TEXTS.items():
         values[name] = fields.get(name, default)
-        if not isinstance(values[name], str) or len(values[name]) > 200 or "\x01" in values[name]:
-            raise FaultError(f"{name}: expected a text of at most 200 characters")
+        if not isinstance(values[name], str) or len(values[name]) > 200 or not (values[name].isascii() and values[name].isprintable()):
+            raise FaultError(f"{name}: expected at most 200 printable ASCII characters")
     for name, (minimum, maximum, default_number) in _NUMBERS.items():
         number = values[name] = fields.get(name, default_number)
         if not isinstance(number, int) or isinstance(number, bool) or not minimum <= number <= maximum:

@@ -107,7 +107,7 @@ async def serve(config: ExchangeConfig, exchange: Exchange) -> int:
         config.exchange_ready_file.unlink(missing_ok=True)
     await server.close()
     if server.failure is not None:
-        _log.critical("the journal cannot be written: %s", server.failure)
+        _log.critical("stopped by a failure: %s", server.failure)
         return EXIT_JOURNAL
     return 0
 
@@ -119,7 +119,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Run the exchange; returns the exit status: 0 stopped, 2 configuration, 3 journal."""
+    """Run the exchange; returns the exit status: 0 stopped, 2 configuration, 3 journal or a defect."""
     if arguments:
         sys.stderr.write("python -m sandbox.exchange takes no arguments; configure it by TRADEMESH_EXCHANGE_* keys\n")
         return EXIT_CONFIGURATION

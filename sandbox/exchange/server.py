@@ -169,7 +169,7 @@ class ControlConnection(asyncio.Protocol):
 
 
 class ExchangeServer:
-    """Serves one exchange until `stopped` is set. After a failure to journal, `failure` has the reason and nothing more is sent."""
+    """Serves one exchange until `stopped` is set. After a failure `failure` has the reason, and nothing more is sent."""
 
     def __init__(self, exchange: Exchange, flow_rate: float) -> None:
         self.exchange = exchange
@@ -177,7 +177,7 @@ class ExchangeServer:
         self.control = Control(exchange, self.pacer)
         self.fix_connections: set[FixConnection] = set()
         self.stopped = asyncio.Event()
-        self.failure: JournalError | None = None
+        self.failure: BaseException | None = None
         self._servers: list[asyncio.AbstractServer] = []
         self._commit_scheduled = False
         self._heartbeat_due = 0.0
@@ -201,14 +201,17 @@ class ExchangeServer:
         return fix_address[1], feed_address[1]
 
     def guard(self, action: Callable[[], object]) -> None:
-        """Run something that may touch the journal; when it fails to write, the venue ends without another word."""
+        """Run something that changes the venue. Whatever it raises ends the venue without another word: the journal is right, memory
+        may not be."""
         if self.failure is not None:
             return
         try:
             action()
-        except JournalError as error:
+        except BaseException as error:
             self.failure = error
             self.stopped.set()
+            if not isinstance(error, JournalError):
+                raise
 
     def commit_soon(self) -> None:
         """Commit once everything that this turn of the loop brings was read."""
@@ -242,6 +245,8 @@ class ExchangeServer:
         if self.failure is None:
             self.guard(self.exchange.stop)
         else:
+            for connection in list(self.fix_connections):
+                connection.abort("the venue failed")
             self.exchange.journal.close()
         # One turn of the loop, so that the transports flush the Logouts.
         await asyncio.sleep(0)

@@ -16,6 +16,7 @@ from sandbox.exchange.faults import RULES_MAX, FaultBook, FaultError, Subject
         ({"action": "reject", "skip": -1}, "skip"),
         ({"action": "delay", "delay_ms": 3_600_001}, "delay_ms"),
         ({"action": "reject", "text": "a\x01b"}, "text"),
+        ({"action": "reject", "text": "na\u00efve"}, "text"),
         ({"action": "reject", "session": 5}, "session"),
         ({"action": "reject", "on": ["trade"]}, "on"),
         ({"action": "mute", "on": ["cancel"]}, "on"),

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -15,6 +17,7 @@ import pytest
 from kernel.clock import SystemClock
 from sandbox.exchange.exchange import Exchange, ExchangeSettings
 from sandbox.exchange.instruments import parse_instruments
+from sandbox.exchange.journal import JournalError
 from sandbox.exchange.members import Credentials
 from sandbox.exchange.server import ExchangeServer
 from tests.unit.exchange.venues import EVERY_DAY, document
@@ -217,3 +220,18 @@ async def test_a_member_that_does_not_read_is_dropped_and_loses_nothing(venue: R
         await again.send(again.frame("2", [(7, "1"), (16, "0")]))
         reports = await again.wait(is_report("0"), orders)
         assert len({report.get(11) for report in reports}) == orders
+
+
+async def test_when_the_journal_cannot_be_written_nobody_is_told_anything(venue: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async with await member(venue, "ALPHA") as alpha:
+        monkeypatch.setattr("sandbox.exchange.journal.os.fdatasync", full)
+        await alpha.send(alpha.order("a"))
+        await asyncio.wait_for(venue.server.stopped.wait(), DEADLINE_SECONDS)
+        assert isinstance(venue.server.failure, JournalError)
+        monkeypatch.undo()
+        await venue.server.close()
+        await alpha.wait_closed()
+        assert [message.msg_type for message in alpha.received] == ["A"]
