@@ -94,6 +94,12 @@ class PostgresEventStore:
         self._appended()
         return _outcomes(commits, row)
 
+    def announce(self) -> None:
+        """Wake the log's followers, here and in other processes: events were committed by a statement of the service's own that calls
+        `event_append`.
+        """
+        self._appended()
+
     async def read_stream(self, stream_id: str, *, after_version: int = 0, limit: int = READ_LIMIT_MAX) -> list[RecordedEvent]:
         """See `EventReader.read_stream`."""
         return [_recorded(row) for row in await self._database.fetch(_READ_STREAM, stream_id, after_version, limit)]

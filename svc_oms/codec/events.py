@@ -9,9 +9,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from kernel.ports import NewEvent, RecordedEvent
-from kernel.values import format_decimal
 from svc_oms.codec.orders import execution_message, reject_message, reject_of, terms_message, terms_of
-from svc_oms.codec.scalars import decimal_text, moment, reason_number, timestamp
+from svc_oms.codec.scalars import decimal_text, moment, reason_number, text_of, timestamp
 from svc_oms.domain import Action, ExecutionKey, ExecutionType, OrderState, Terms
 from svc_oms.domain import events as e
 from trademesh.oms.v1 import events_pb2, execution_pb2
@@ -66,7 +65,7 @@ def _routed(event: e.OrderRouted, _: Terms | None) -> Message:
     return events_pb2.OrderRouted(
         venue=event.venue,
         venue_client_order_id=event.venue_client_order_id,
-        action=event.action.value,  # type: ignore[arg-type]
+        action=event.action,  # type: ignore[arg-type]
         message_sequence=event.message_sequence,
         event_time=timestamp(event.time),
     )
@@ -93,7 +92,7 @@ def _executed(event: e.ExecutionRecorded, terms: Terms | None) -> Message:
     return events_pb2.ExecutionRecorded(
         execution=execution_message(event.execution, terms),
         venue_order_id=event.venue_order_id,
-        state=event.state.value,  # type: ignore[arg-type]
+        state=event.state,  # type: ignore[arg-type]
         event_time=timestamp(event.time),
     )
 
@@ -131,7 +130,7 @@ def _replace_requested(event: e.ReplaceRequested, _: Terms | None) -> Message:
         principal=event.principal,
         request_id=event.request_id,
         venue_client_order_id=event.venue_client_order_id,
-        quantity=format_decimal(event.quantity),
+        quantity=text_of(event.quantity),
         limit_price=decimal_text(event.limit_price),
         command_hash=event.command_hash,
         event_time=timestamp(event.time),
@@ -161,7 +160,7 @@ def _replaced(event: e.OrderReplaced, _: Terms | None) -> Message:
     return events_pb2.OrderReplaced(
         exec_id=event.exec_id,
         trade_date=event.trade_date,
-        quantity=format_decimal(event.quantity),
+        quantity=text_of(event.quantity),
         limit_price=decimal_text(event.limit_price),
         restated=event.restated,
         venue_order_id=event.venue_order_id,
@@ -171,7 +170,7 @@ def _replaced(event: e.OrderReplaced, _: Terms | None) -> Message:
 
 def _state_changed(event: e.OrderStateChanged, _: Terms | None) -> Message:
     return events_pb2.OrderStateChanged(
-        state=event.state.value,  # type: ignore[arg-type]
+        state=event.state,  # type: ignore[arg-type]
         exec_id=event.exec_id,
         trade_date=event.trade_date,
         text=event.text,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from kernel.errors import Reason
-from kernel.values import format_decimal
-from svc_oms.codec.scalars import decimal_text, reason_number, reason_of, timestamp
+from svc_oms.codec.scalars import decimal_text, reason_number, reason_of, text_of, timestamp
 from svc_oms.domain import Breach, Order, OrderState, OrderType, Reject, Side, Terms, TimeInForce
 from svc_oms.domain.events import Execution
 from trademesh.oms.v1 import events_pb2, execution_pb2, order_pb2
@@ -25,16 +24,16 @@ def order_message(order: Order) -> order_pb2.Order:
         client_order_id=terms.client_order_id,
         account_id=terms.account_id,
         instrument_id=terms.instrument_id,
-        side=terms.side.value,  # type: ignore[arg-type]
-        type=terms.type.value,  # type: ignore[arg-type]
-        time_in_force=terms.time_in_force.value,  # type: ignore[arg-type]
-        quantity=format_decimal(order.quantity),
+        side=terms.side,  # type: ignore[arg-type]
+        type=terms.type,  # type: ignore[arg-type]
+        time_in_force=terms.time_in_force,  # type: ignore[arg-type]
+        quantity=text_of(order.quantity),
         limit_price=decimal_text(order.limit_price),
-        labels=terms.labels,
-        state=order.state.value,  # type: ignore[arg-type]
-        pending_action=0 if pending is None else pending.value,  # type: ignore[arg-type]
-        filled_quantity=format_decimal(order.filled_quantity),
-        leaves_quantity=format_decimal(order.leaves_quantity),
+        labels=terms.labels or None,
+        state=order.state,  # type: ignore[arg-type]
+        pending_action=0 if pending is None else pending,  # type: ignore[arg-type]
+        filled_quantity=text_of(order.filled_quantity),
+        leaves_quantity=text_of(order.leaves_quantity),
         average_price=decimal_text(order.average_price),
         reject=None if order.reject is None else reject_message(order.reject),
         version=order.version,
@@ -53,7 +52,7 @@ def abandoned_message(order: Order) -> order_pb2.Order:
     return order_pb2.Order(
         order_id=order.order_id,
         account_id=order.terms.account_id,
-        state=OrderState.ABANDONED.value,  # type: ignore[arg-type]
+        state=OrderState.ABANDONED,  # type: ignore[arg-type]
         version=order.version,
         etag=order.etag,
     )
@@ -68,12 +67,12 @@ def terms_message(terms: Terms) -> events_pb2.OrderTerms:
         tenant=terms.tenant,
         principal=terms.principal,
         instrument_id=terms.instrument_id,
-        side=terms.side.value,  # type: ignore[arg-type]
-        type=terms.type.value,  # type: ignore[arg-type]
-        time_in_force=terms.time_in_force.value,  # type: ignore[arg-type]
-        quantity=format_decimal(terms.quantity),
+        side=terms.side,  # type: ignore[arg-type]
+        type=terms.type,  # type: ignore[arg-type]
+        time_in_force=terms.time_in_force,  # type: ignore[arg-type]
+        quantity=text_of(terms.quantity),
         limit_price=decimal_text(terms.limit_price),
-        labels=terms.labels,
+        labels=terms.labels or None,
         command_hash=terms.command_hash,
         venue=terms.venue,
     )
@@ -139,13 +138,13 @@ def execution_message(execution: Execution, terms: Terms) -> execution_pb2.Execu
         client_order_id=terms.client_order_id,
         account_id=terms.account_id,
         instrument_id=terms.instrument_id,
-        side=terms.side.value,  # type: ignore[arg-type]
-        type=execution.type.value,  # type: ignore[arg-type]
+        side=terms.side,  # type: ignore[arg-type]
+        type=execution.type,  # type: ignore[arg-type]
         exec_ref_id=execution.exec_ref_id,
-        last_quantity=format_decimal(execution.last_quantity),
-        last_price=format_decimal(execution.last_price),
-        filled_quantity=format_decimal(execution.filled_quantity),
-        leaves_quantity=format_decimal(execution.leaves_quantity),
+        last_quantity=text_of(execution.last_quantity),
+        last_price=text_of(execution.last_price),
+        filled_quantity=text_of(execution.filled_quantity),
+        leaves_quantity=text_of(execution.leaves_quantity),
         average_price=decimal_text(execution.average_price),
         venue=execution.key.venue,
         trade_date=execution.key.trade_date,

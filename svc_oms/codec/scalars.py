@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -19,8 +20,9 @@ _REASON_NUMBERS: dict[Reason, error_reason_pb2.ErrorReason.ValueType] = {
 _REASONS = {number: reason for reason, number in _REASON_NUMBERS.items()}
 
 
+@lru_cache(maxsize=256)
 def timestamp(time: datetime) -> Timestamp:
-    """Return the time as a protobuf Timestamp."""
+    """Return the time as a protobuf Timestamp, to be copied into messages and not to be changed: orders of a batch share theirs."""
     message = Timestamp()
     message.FromDatetime(time)
     return message
@@ -31,9 +33,15 @@ def moment(message: Timestamp) -> datetime:
     return message.ToDatetime(tzinfo=UTC)
 
 
+@lru_cache(maxsize=8_192)
+def text_of(value: Decimal) -> str:
+    """Return the canonical text of a decimal. Equal decimals have equal texts, and prices and quantities repeat."""
+    return format_decimal(value)
+
+
 def decimal_text(value: Decimal | None) -> str | None:
     """Return the canonical text of a decimal; None for None, which leaves an optional field unset."""
-    return None if value is None else format_decimal(value)
+    return None if value is None else text_of(value)
 
 
 def reason_number(reason: Reason) -> error_reason_pb2.ErrorReason.ValueType:

@@ -84,19 +84,21 @@ CREATE FUNCTION orders_first_events(p_streams text[])
 RETURNS TABLE (stream_id text, type text, payload bytea, tx xid8, "position" bigint) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
-    SELECT e.stream_id, e.type, e.payload, e.tx, e.position
-    FROM unnest(p_streams) AS u (stream_id) JOIN event e ON e.stream_id = u.stream_id AND e.version = 1;
+    SELECT e.stream_id, e.type, e.payload, e.tx, e.position FROM event e WHERE e.stream_id = ANY (p_streams) AND e.version = 1;
 END
 $$;
 
--- The events of these streams above a version of each, in order: what a cached state lacks.
+-- The events of these streams above a version of each, each stream in order: what a cached state lacks.
 CREATE FUNCTION orders_events_after(p_streams text[], p_versions integer[])
 RETURNS TABLE (stream_id text, type text, payload bytea) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN QUERY
-    SELECT e.stream_id, e.type, e.payload
-    FROM unnest(p_streams, p_versions) AS u (stream_id, version) JOIN event e ON e.stream_id = u.stream_id AND e.version > u.version
-    ORDER BY e.stream_id, e.version;
+    SELECT l.stream_id, l.type, l.payload
+    FROM unnest(p_streams, p_versions) AS u (stream_id, version),
+        LATERAL (
+            SELECT e.stream_id, e.version, e.type, e.payload FROM event e
+            WHERE e.stream_id = u.stream_id AND e.version > u.version ORDER BY e.version OFFSET 0
+        ) l;
 END
 $$;
 
@@ -147,13 +149,60 @@ BEGIN
 END
 $$;
 
+-- Record a batch of orders that begin, events and read models, in one round trip that commits by itself. Orders are given in ascending id,
+-- one event each. Returns the log's tx and, per order in that order, the event's position; null where the stream had begun already.
+CREATE FUNCTION orders_create(
+    p_order text[], p_account text[], p_tenant text[], p_principal text[], p_instrument text[], p_venue text[],
+    p_side smallint[], p_state smallint[], p_type text[], p_payload bytea[], p_snapshot bytea[],
+    OUT tx xid8, OUT positions bigint[]
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_count integer := cardinality(p_order);
+    v_numbers integer[] := ARRAY(SELECT generate_series(1, v_count));
+    v_ones integer[] := array_fill(1, ARRAY[v_count]);
+    v_zeros integer[] := array_fill(0, ARRAY[v_count]);
+    v_streams text[] := ARRAY(SELECT 'order-' || u.order_id FROM unnest(p_order) WITH ORDINALITY AS u (order_id, n) ORDER BY u.n);
+    v_appended record;
+    v_next integer := 0;
+BEGIN
+    SELECT * INTO v_appended FROM event_append(
+        v_streams, v_count, v_ones, v_numbers, v_numbers, v_zeros, v_ones,
+        v_numbers, v_streams, v_ones, p_type, p_payload, array_fill(''::bytea, ARRAY[v_count])
+    );
+    tx := v_appended.tx;
+    positions := v_appended.positions;
+    IF v_appended.refused > 0 THEN
+        FOR n IN 1 .. v_count LOOP
+            IF v_appended.met[n] IS NULL THEN
+                v_next := v_next + 1;
+                positions[n] := v_appended.positions[v_next];
+            ELSE
+                positions[n] := NULL;
+            END IF;
+        END LOOP;
+    END IF;
+    INSERT INTO orders (order_id, account_id, tenant, principal, instrument_id, venue, side, state, open, version, snapshot)
+    SELECT u.order_id, u.account_id, u.tenant, u.principal, u.instrument_id, u.venue, u.side, u.state, u.state = 1, 1, u.snapshot
+    FROM unnest(p_order, p_account, p_tenant, p_principal, p_instrument, p_venue, p_side, p_state, p_snapshot, positions)
+        AS u (order_id, account_id, tenant, principal, instrument_id, venue, side, state, snapshot, "position")
+    WHERE u.position IS NOT NULL;
+    -- A new order that may be sent (PENDING_NEW) is its own request.
+    INSERT INTO venue_request (venue_client_order_id, venue, order_id, action)
+    SELECT u.order_id, u.venue, u.order_id, 0 FROM unnest(p_order, p_venue, p_state, positions) AS u (order_id, venue, state, "position")
+    WHERE u.state = 1 AND u.position IS NOT NULL;
+END
+$$;
+
 -- Nested loops over the keys whatever the statistics say: a plan cached while the tables were small must not scan them when they are large.
 ALTER FUNCTION orders_first_events SET enable_hashjoin = off;
 ALTER FUNCTION orders_first_events SET enable_mergejoin = off;
+ALTER FUNCTION orders_first_events SET enable_material = off;
 ALTER FUNCTION orders_first_events SET enable_seqscan = off;
 ALTER FUNCTION orders_events_after SET enable_hashjoin = off;
 ALTER FUNCTION orders_events_after SET enable_mergejoin = off;
+ALTER FUNCTION orders_events_after SET enable_material = off;
 ALTER FUNCTION orders_events_after SET enable_seqscan = off;
 ALTER FUNCTION orders_project SET enable_hashjoin = off;
 ALTER FUNCTION orders_project SET enable_mergejoin = off;
+ALTER FUNCTION orders_project SET enable_material = off;
 ALTER FUNCTION orders_project SET enable_seqscan = off;

@@ -19,6 +19,7 @@ from svc_oms.store.projection import PROJECT, Projection
 STREAM_PREFIX = "order-"
 
 _FIRST_EVENTS = "SELECT stream_id, type, payload, tx, position FROM orders_first_events($1)"
+_CREATE = "SELECT tx, positions FROM orders_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _EVENTS_AFTER = "SELECT stream_id, type, payload FROM orders_events_after($1, $2)"
 
 
@@ -156,23 +157,26 @@ class OrderStore:
         return found
 
     async def create(self, creations: Sequence[Creation]) -> list[CommitOutcome]:
-        """Record orders that begin, all in one transaction; one whose stream has begun fails alone.
+        """Record orders that begin, each with one event and no order twice; one whose stream has begun fails alone.
 
         Raises:
-            UnavailableError, ResourceExhaustedError: nothing was recorded.
-            OutcomeUnknownError: read the keys.
+            UnavailableError, ResourceExhaustedError, AbortedError: nothing was recorded.
+            OutcomeUnknownError: all or nothing was recorded; read the keys.
         """
-        commits = [Commit.single(stream_of(creation.order.order_id), 0, creation.event) for creation in creations]
-        async with self.database.transaction() as transaction:
-            outcomes = await self.log.append(transaction, commits)
-            projection = Projection()
-            begun = [creation for creation, outcome in zip(creations, outcomes, strict=True) if isinstance(outcome, LogPosition)]
-            for creation in begun:
-                projection.add_new(creation.order, creation.snapshot)
-            if begun:
-                await transaction.execute(PROJECT, *projection.arguments())
-        for creation in begun:
-            self._cache.put(creation.order)
+        ordered = sorted(range(len(creations)), key=lambda index: creations[index].order.terms.order_id)
+        rows = [_creation_row(creations[index]) for index in ordered]
+        async with self.database.write_connection() as connection:
+            row = await connection.fetchrow(_CREATE, *(list(column) for column in zip(*rows, strict=True)))
+        assert row is not None
+        self.log.announce()
+        tx, outcomes = row["tx"], [_UNDECIDED] * len(creations)
+        for index, position in zip(ordered, row["positions"], strict=True):
+            order = creations[index].order
+            if position is None:
+                outcomes[index] = StaleVersionError(stream_of(order.terms.order_id), 0, 1)
+            else:
+                outcomes[index] = LogPosition(tx, position)
+                self._cache.put(order)
         return outcomes
 
     @asynccontextmanager
@@ -184,6 +188,26 @@ class OrderStore:
         """
         async with self.database.transaction() as transaction:
             yield OrderUnit(transaction, self.log, self._cache)
+
+
+_UNDECIDED: CommitOutcome = LogPosition(0, 0)
+
+
+def _creation_row(creation: Creation) -> tuple[object, ...]:
+    order, terms, event = creation.order, creation.order.terms, creation.event
+    return (
+        terms.order_id,
+        terms.account_id,
+        terms.tenant,
+        terms.principal,
+        terms.instrument_id,
+        terms.venue,
+        terms.side,
+        order.state,
+        event.type,
+        event.payload,
+        creation.snapshot,
+    )
 
 
 def _first_answer(row: Record) -> FirstAnswer:
