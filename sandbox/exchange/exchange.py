@@ -43,7 +43,7 @@ class ExchangeSettings:
     seed: int = 1
     flow: FlowSettings = field(default_factory=FlowSettings)
     journal: JournalLimits = field(default_factory=JournalLimits)
-    closed_orders_max: int = 200_000
+    closed_orders_max: int = 100_000
 
 
 @dataclass(slots=True)

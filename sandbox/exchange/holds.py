@@ -69,6 +69,11 @@ class Holds:
     def __bool__(self) -> bool:
         return bool(self._holds)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be held."""
+        return len(self._holds) >= HOLDS_MAX
+
     def new(self, owner: str, order_id: int, release_ns: int, kind: Kind, payload: list[Any], *, until_closed: bool = False) -> Hold:
         """Make a hold with the next id; `add` takes it in."""
         return Hold(self._next_id, owner, order_id, release_ns, until_closed, kind, payload)

@@ -29,6 +29,7 @@ EXIT_CONFIGURATION = 2
 EXIT_JOURNAL = 3
 _LOOPBACK = r"127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}"
 _MEBIBYTE = 1024 * 1024
+_GARBAGE_THRESHOLD = 50_000
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class ExchangeConfig:
     exchange_seed: int = setting(1, minimum=0)
     exchange_flow_rate: int = setting(4, minimum=0, maximum=1_000)
     exchange_flow_ample_depth: bool = False
-    exchange_closed_orders_max: int = setting(200_000, minimum=1_000, maximum=10_000_000)
+    exchange_closed_orders_max: int = setting(100_000, minimum=1_000, maximum=10_000_000)
     exchange_journal_segment_mib: int = setting(128, minimum=1, maximum=2_048)
     exchange_log_level: str = setting("INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
 
@@ -94,9 +95,10 @@ async def serve(config: ExchangeConfig, exchange: Exchange) -> int:
     if config.exchange_script_file is not None:
         server.control.run_script(config.exchange_script_file.read_text(encoding="utf-8").splitlines())
     ports = await server.start(config.exchange_address, config.exchange_fix_port, config.exchange_feed_port, config.exchange_control_socket)
-    # What was restored stays for good: keep the collector from walking it again and again.
+    # What was restored stays for good, and orders hold no cycles: keep the collector from walking them again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 100)
     line = f"ready fix={config.exchange_address}:{ports[0]} feed={config.exchange_address}:{ports[1]} pid={os.getpid()}"
     if config.exchange_ready_file is not None:
         _write_whole(config.exchange_ready_file, f"{line}\n")

@@ -45,12 +45,12 @@ def _count(grid: Grid, text: str | None, name: str, reason: RejectReason) -> int
 def _terms(message: Message, instruments: Mapping[str, Instrument]) -> tuple[Side, OrderType, TimeInForce, int, int]:
     """Read what an order and a replacement have in common: side, type, time in force, lots and ticks."""
     fields = message.first_by_tag
-    unsupported = _UNSUPPORTED.intersection(fields)
-    if unsupported:
-        raise _Defect(RejectReason.UNSUPPORTED_CHARACTERISTIC, f"{_UNSUPPORTED_TERMS[min(unsupported)]} is not supported")
     instrument = instruments.get(fields[tags.SYMBOL])
     if instrument is None:
         raise _Defect(RejectReason.UNKNOWN_SYMBOL, RejectReason.UNKNOWN_SYMBOL.text)
+    unsupported = _UNSUPPORTED.intersection(fields)
+    if unsupported:
+        raise _Defect(RejectReason.UNSUPPORTED_CHARACTERISTIC, f"{_UNSUPPORTED_TERMS[min(unsupported)]} is not supported")
     side, order_type = _SIDES.get(fields[tags.SIDE]), _ORDER_TYPES.get(fields[tags.ORD_TYPE])
     time_in_force = _TIMES_IN_FORCE.get(fields.get(tags.TIME_IN_FORCE, TimeInForce.DAY))
     if side is None or order_type is None or time_in_force is None:

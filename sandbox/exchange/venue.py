@@ -89,7 +89,7 @@ class Venue:
 
     def _report(self, report: Report) -> None:
         rule = None
-        if self._parts.faults.active and report.event is not None:
+        if self._parts.faults.active and report.event is not None and not self._parts.holds.is_full:
             rule = self._parts.faults.for_report(self._subject_of(report), report.event)
         if rule is None:
             self._send(report.owner, report.message)

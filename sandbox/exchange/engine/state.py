@@ -25,8 +25,8 @@ class Retention:
         transient_owners: owners nobody will ask about (synthetic flow); their closed orders and trades go at once.
     """
 
-    closed_orders_max: int = 200_000
-    trades_max: int = 100_000
+    closed_orders_max: int = 100_000
+    trades_max: int = 50_000
     transient_owners: frozenset[str] = frozenset()
 
 
