@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+import psutil
 from rich.console import Console
 
 from mesh.local import log_reader, report, screens
@@ -157,12 +158,20 @@ def down(layout: Layout, console: Console, *, timeout_seconds: float = STOP_SECO
             os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if running_supervisor(layout) is None:
+            # The lock goes a moment before the process does.
+            if running_supervisor(layout) is None and _ended(pid):
                 console.print("Stopped. The data stays where it is; `make up` goes on with it.")
                 return 0
             time.sleep(_POLL_SECONDS)
         console.print("It takes long; killing what is left ...")
     raise LocalMeshError(f"Supervisor {pid} does not stop. See {layout.log(SUPERVISOR)}; `kill -9 {pid}` ends it and all its processes.")
+
+
+def _ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def status(layout: Layout, console: Console, *, as_json: bool) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -21,16 +20,19 @@ from mesh.local.state import LocalStateError
 ADDRESS_FILE = "address"
 READY_FILE = "ready"
 
+Part = EmbeddedPostgres | EmbeddedRedis
+
 _LOOK_SECONDS = 1.0
 _STOPPING = {signal.SIGTERM, signal.SIGINT}
 
 
-def hold(part: EmbeddedPostgres | EmbeddedRedis, address: Callable[[], str], private: Path) -> int:
+def hold(part: Part, private: Path) -> int:
     """Run the part until it ends or we are asked to; return the exit code, 0 when asked."""
     ready = private / READY_FILE
     ready.unlink(missing_ok=True)
     with part:
-        write_private(private / ADDRESS_FILE, address())
+        address = part.superuser_dsn() if isinstance(part, EmbeddedPostgres) else part.url
+        write_private(private / ADDRESS_FILE, address.reveal())
         ready.write_text(str(os.getpid()))
         # Blocked only now: a child would inherit the mask.
         signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGCHLD})
@@ -55,17 +57,15 @@ def main(arguments: list[str]) -> int:
     """Hold the named part."""
     kind, state, private = arguments[0], Path(arguments[1]), Path(arguments[2])
     signal.signal(signal.SIGTERM, _leave)
-    part: EmbeddedPostgres | EmbeddedRedis
+    part: Part
     if kind == "postgres":
-        part = postgres = EmbeddedPostgres(state)
-        address = lambda: postgres.superuser_dsn().reveal()  # noqa: E731
+        part = EmbeddedPostgres(state)
     elif kind == "redis":
-        part = redis = EmbeddedRedis(state)
-        address = lambda: redis.url.reveal()  # noqa: E731
+        part = EmbeddedRedis(state)
     else:
         raise SystemExit(f"no embedded part is called {kind!r}")
     try:
-        return hold(part, address, private)
+        return hold(part, private)
     except (ChildError, LocalStateError) as error:
         sys.stderr.write(f"{kind}: {error}\n{log_tail(part.log)}")
         return 1

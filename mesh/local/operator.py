@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -185,4 +185,4 @@ def _domain_errors(service: str, *, repeatable: bool) -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         # The blocking and the asyncio API raise different classes with the same methods.
-        raise from_rpc_error(error, dependency=service, repeatable=repeatable) from error  # type: ignore[arg-type]
+        raise from_rpc_error(cast("grpc.aio.AioRpcError", error), dependency=service, repeatable=repeatable) from error

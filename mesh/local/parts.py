@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mesh.local.embedded import ADDRESS_FILE, READY_FILE, write_private
 from mesh.local.layout import Layout, LocalMeshError
@@ -59,19 +59,11 @@ class Doors:
             return cls(fix.getsockname()[1], feed.getsockname()[1])
 
 
-def python_unit(
-    layout: Layout, name: str, service: str, module: str, *arguments: str, environment: Mapping[str, str] | None = None, **details: object
-) -> Unit:
-    """Return a unit that runs one of our modules, with little of this process's environment and nothing of its configuration."""
+def python_unit(layout: Layout, name: str, service: str, module: str, *arguments: str, environment: Mapping[str, str]) -> Unit:
+    """Return a one-shot unit that runs one of our modules, with little of this process's environment and nothing of its configuration."""
     inherited = {key: os.environ[key] for key in ("HOME", "PATH", "VIRTUAL_ENV") if key in os.environ}
-    return Unit(
-        name,
-        service,
-        (sys.executable, "-m", module, *arguments),
-        layout.root,
-        environment={**inherited, "LANG": "C.UTF-8", "TZ": "UTC", **(environment or {})},
-        **details,  # type: ignore[arg-type]
-    )
+    whole = {**inherited, "LANG": "C.UTF-8", "TZ": "UTC", **environment}
+    return Unit(name, service, (sys.executable, "-m", module, *arguments), layout.root, environment=whole)
 
 
 def database_units(layout: Layout, services: Sequence[str], environment: Surroundings) -> list[Unit]:
@@ -89,8 +81,7 @@ def database_units(layout: Layout, services: Sequence[str], environment: Surroun
         "TRADEMESH_SECRETS_DIRECTORY": str(own_directory(layout.data("secrets"))),
         "TRADEMESH_ADDRESS_DIRECTORY": str(private),
     }
-    units.append(python_unit(layout, DATABASES, DATABASES, "mesh.local.databases", environment=settings, after=tuple(after)))
-    return units
+    return [*units, replace(python_unit(layout, DATABASES, DATABASES, "mesh.local.databases", environment=settings), after=tuple(after))]
 
 
 def bus_units(layout: Layout, environment: Surroundings) -> list[Unit]:
@@ -103,14 +94,8 @@ def bus_units(layout: Layout, environment: Surroundings) -> list[Unit]:
 
 def _embedded(layout: Layout, part: str, *, stop_seconds: float) -> Unit:
     private = layout.create_private(part)
-    return python_unit(
-        layout,
-        part,
-        part,
-        "mesh.local.embedded",
-        part,
-        str(layout.data(part)),
-        str(private),
+    return replace(
+        python_unit(layout, part, part, "mesh.local.embedded", part, str(layout.data(part)), str(private), environment={}),
         ready=ReadyFile(private / READY_FILE),
         stop_seconds=stop_seconds,
         address=f"DSN in {private / ADDRESS_FILE}",
@@ -141,12 +126,9 @@ def exchange_unit(layout: Layout, options: Options, doors: Doors) -> Unit:
     }
     if not options.exchange_flow:
         settings |= {"FLOW_RATE": "0", "FLOW_AMPLE_DEPTH": "false"}
-    return python_unit(
-        layout,
-        EXCHANGE,
-        EXCHANGE,
-        "sandbox.exchange",
-        environment={f"TRADEMESH_EXCHANGE_{key}": value for key, value in settings.items()},
+    whole = {f"TRADEMESH_EXCHANGE_{key}": value for key, value in settings.items()}
+    return replace(
+        python_unit(layout, EXCHANGE, EXCHANGE, "sandbox.exchange", environment=whole),
         ready=ReadyFile(private / READY_FILE),
         address=f"{HOST}:{doors.fix_port}",
         final_exit_codes=frozenset({CONFIGURATION_EXIT_CODE, _EXCHANGE_CONFIGURATION_EXIT_CODE}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mesh.local.layout import DIRECTORY_KEY, Layout
 from mesh.local.options import Options, Surroundings
@@ -36,5 +36,5 @@ def build_plan(layout: Layout, options: Options, environment: Surroundings) -> P
     if options.seed:
         state = {DIRECTORY_KEY: str(layout.root)}
         after = tuple(instances("svc_risk", options.replicas)[:1])
-        units.append(python_unit(layout, SEED, SEED, "mesh.local.seed", environment=state, after=after))
+        units.append(replace(python_unit(layout, SEED, SEED, "mesh.local.seed", environment=state), after=after))
     return Plan(tuple(units), {"exchange_fix": f"{HOST}:{doors.fix_port}", "exchange_feed": f"{HOST}:{doors.feed_port}"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from mesh.local.embedded import ADDRESS_FILE, write_private
@@ -43,12 +44,8 @@ def service_units(layout: Layout, options: Options, doors: Doors, after: tuple[s
 
 
 def _unit(layout: Layout, name: str, service: str, settings: dict[str, str], after: tuple[str, ...]) -> Unit:
-    return python_unit(
-        layout,
-        name,
-        service,
-        service,
-        environment={f"TRADEMESH_{key}": value for key, value in settings.items()},
+    return replace(
+        python_unit(layout, name, service, service, environment={f"TRADEMESH_{key}": value for key, value in settings.items()}),
         after=after,
         ready=GrpcHealth(layout.socket(name)),
         stop_seconds=DRAIN_SECONDS,

@@ -51,7 +51,7 @@ def place(operator: Operator, key: str, quantity: str = "1") -> order_pb2.Order:
         except UnavailableError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)
+            time.sleep(0.05)
         else:
             order: order_pb2.Order = answer.message.order
             assert order.state == order_pb2.ORDER_STATE_PENDING_NEW, order.reject
