@@ -52,61 +52,71 @@ def catch_up(world: World, auditor: Auditor, client: Client, seen: int) -> Clien
     return again
 
 
-def play(seed: int, directory: Path, steps: int = 120) -> Auditor:
-    """A day of trading with accidents."""
-    dice = random.Random(seed)
-    world = World(directory)
-    auditor = Auditor()
+class Day:
+    """A day of trading with accidents, decided by a seed."""
+
     names = ("ALPHA", "BETA")
-    clients = {name: Client(world, name) for name in names}
-    seen = dict.fromkeys(names, 0)
-    for client in clients.values():
-        assert client.logon()
-    live: dict[str, list[tuple[str, str]]] = {name: [] for name in names}
 
-    def read(name: str, messages: list[Message]) -> None:
-        for message in messages:
-            if message.get(43) != "Y":
-                assert int(message.require(34)) == seen[name] + 1, "a report was skipped"
-                seen[name] += 1
-                auditor.read(name, message)
+    def __init__(self, seed: int, directory: Path) -> None:
+        self.dice = random.Random(seed)
+        self.world = World(directory)
+        self.auditor = Auditor()
+        self.clients = {name: Client(self.world, name) for name in self.names}
+        self.seen = dict.fromkeys(self.names, 0)
+        self.live: dict[str, list[tuple[str, str]]] = {name: [] for name in self.names}
+        for client in self.clients.values():
+            assert client.logon()
 
-    for step in range(steps):
-        name = dice.choice(names)
-        client = clients[name]
-        kind = dice.random()
+    def read_all(self) -> None:
+        """Every member reads what came on its present connection."""
+        for name, client in self.clients.items():
+            for message in client.received:
+                if message.get(43) != "Y":
+                    assert int(message.require(34)) == self.seen[name] + 1, "a report was skipped"
+                    self.seen[name] += 1
+                    self.auditor.read(name, message)
+            client.received.clear()
+
+    def rejoin(self, name: str) -> None:
+        """A member comes back and catches up."""
+        self.clients[name] = catch_up(self.world, self.auditor, self.clients[name], self.seen[name])
+        self.seen[name] = last_number(self.clients[name], self.seen[name])
+        self.clients[name].received.clear()
+
+    def step(self, number: int) -> None:
+        """One thing happens."""
+        name = self.dice.choice(self.names)
+        client, kind = self.clients[name], self.dice.random()
         if kind < 0.6:
-            side, price = dice.choice("12"), 100 + dice.randrange(-3, 4)
-            order_id = f"{name[0]}{step}"
-            client.send(client.order(order_id, side, str(dice.randrange(1, 90)), str(price)))
-            live[name].append((order_id, side))
-        elif kind < 0.75 and live[name]:
-            order_id, side = dice.choice(live[name])
-            client.send(client.cancel(f"c{step}", order_id, side))
+            side, price = self.dice.choice("12"), 100 + self.dice.randrange(-3, 4)
+            order_id = f"{name[0]}{number}"
+            client.send(client.order(order_id, side, str(self.dice.randrange(1, 90)), str(price)))
+            self.live[name].append((order_id, side))
+        elif kind < 0.75 and self.live[name]:
+            order_id, side = self.dice.choice(self.live[name])
+            client.send(client.cancel(f"c{number}", order_id, side))
         elif kind < 0.85:
-            world.exchange.venue.step_flow()
-            world.exchange.commit()
+            self.world.exchange.venue.step_flow()
+            self.world.exchange.commit()
         elif kind < 0.92:
+            self.read_all()
             client.drop()
-            clients[name] = catch_up(world, auditor, client, seen[name])
-            seen[name] = last_number(clients[name], seen[name])
-            clients[name].received.clear()
-            continue
+            self.rejoin(name)
         else:
-            for other, member in clients.items():
-                read(other, member.received)
-                member.received.clear()
-            world.crash_and_restart()
-            for other in names:
-                clients[other] = catch_up(world, auditor, clients[other], seen[other])
-                seen[other] = last_number(clients[other], seen[other])
-                clients[other].received.clear()
-            continue
-        for other, member in clients.items():
-            read(other, member.received)
-            member.received.clear()
-    auditor.check(world, names)
-    return auditor
+            self.read_all()
+            self.world.crash_and_restart()
+            for other in self.names:
+                self.rejoin(other)
+        self.read_all()
+
+
+def play(seed: int, directory: Path, steps: int = 120) -> Auditor:
+    """Play a day and audit it."""
+    day = Day(seed, directory)
+    for number in range(steps):
+        day.step(number)
+    day.auditor.check(day.world, day.names)
+    return day.auditor
 
 
 def last_number(client: Client, seen: int) -> int:
