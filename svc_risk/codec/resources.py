@@ -20,6 +20,8 @@ from trademesh.risk.v1 import events_pb2, kill_switch_pb2, limit_pb2, reference_
 
 STREAM_ID_LENGTH_MAX = 128
 
+_DECIMAL_FIELDS = frozenset({"value", "tick_size", "lot_size"})
+
 
 def write_account(account: Account) -> reference_data_pb2.Account:
     """Return an account on the wire."""
@@ -192,9 +194,21 @@ def kill_switch_event(switch: KillSwitch) -> NewEvent:
 
 
 def command_hash(tenant: str, principal: str, request: Message) -> bytes:
-    """Return what a request id stands for: the caller and the whole command. Another caller's replay is another command."""
+    """Return what a request id stands for: the caller and the whole command. Another caller's replay is another command, and another
+    spelling of the same numbers is not.
+    """
     name = f"{tenant}\0{principal}\0{request.DESCRIPTOR.full_name}\0".encode()
-    return hashlib.sha256(name + request.SerializeToString(deterministic=True)).digest()
+    command = type(request)()
+    command.CopyFrom(request)
+    for field in command.DESCRIPTOR.fields:
+        if field.name in _DECIMAL_FIELDS:
+            setattr(command, field.name, text(parse_decimal(getattr(command, field.name), field=field.name)))
+        elif field.name == "update_mask":
+            paths = sorted(set(getattr(command, field.name).paths))
+            getattr(command, field.name).paths[:] = paths
+        elif field.name == "request_id":
+            setattr(command, field.name, getattr(command, field.name).lower())
+    return hashlib.sha256(name + command.SerializeToString(deterministic=True)).digest()
 
 
 def account_stream(account_id: str) -> str:

@@ -20,6 +20,8 @@ from svc_risk.domain.vocabulary import (
     LimitType,
 )
 
+SCOPE_ID_BYTES_MAX = 200
+"""So that a page token can carry it."""
 COLLAR_MAX = Decimal(10)
 """The widest collar: 1000 % of the reference price."""
 
@@ -158,6 +160,7 @@ def check_limit(scope: LimitScope, scope_id: str, limit_type: LimitType, value: 
     if scope not in SCOPES[limit_type]:
         names = ", ".join(sorted(allowed.name for allowed in SCOPES[limit_type]))
         raise invalid_field("scope", "limit.scope", f"{limit_type.name} binds {names}")
+    _check_scope_id(scope_id)
     if scope_id != ANY:
         if scope is LimitScope.ACCOUNT:
             check_account_id(scope_id, field="scope_id")
@@ -171,12 +174,18 @@ def check_limit(scope: LimitScope, scope_id: str, limit_type: LimitType, value: 
         raise invalid_field("value", "limit.collar", f"must be at most {COLLAR_MAX}, a fraction of the reference price")
 
 
+def _check_scope_id(scope_id: str) -> None:
+    if not scope_id.isprintable() or len(scope_id.encode()) > SCOPE_ID_BYTES_MAX:
+        raise invalid_field("scope_id", "scope_id", f"must be printable and at most {SCOPE_ID_BYTES_MAX} bytes of UTF-8")
+
+
 def check_kill_switch(scope: KillSwitchScope, scope_id: str) -> None:
     """Check that a kill switch's id has the form of its scope: `*` for the firm and for nothing else.
 
     Raises:
         InvalidArgumentError: it has not.
     """
+    _check_scope_id(scope_id)
     if (scope is KillSwitchScope.FIRM) != (scope_id == ANY):
         raise invalid_field("scope_id", "kill_switch.scope_id", "must be * for the firm, and an id for every other scope")
     if scope is KillSwitchScope.ACCOUNT:
