@@ -39,7 +39,7 @@ def dump_state(state: VenueState) -> dict[str, Any]:
         "markets": {symbol: [getattr(market, name) for name in _MARKET_FIELDS] for symbol, market in state.markets.items()},
         "books": {symbol: [_queue(market.book.bids), _queue(market.book.asks)] for symbol, market in state.markets.items()},
         "orders": [[getattr(order, name) for name in _ORDER_FIELDS] for order in state.orders.values()],
-        "open_orders": [order.order_id for owned in state.open_orders.values() for order in owned.values()],
+        "open_orders": {owner: list(owned) for owner, owned in state.open_orders.items()},
         # The order in which closed business is forgotten; a rejection is told by its sequence, an order by its id.
         "closed": [closed.sequence if isinstance(closed, events.Rejected) else closed.order_id for closed in state.closed],
         "rejected": rejected,
@@ -69,11 +69,8 @@ def load_state(document: Mapping[str, Any], instruments: Mapping[str, Instrument
         state.orders[order.order_id] = order
         for client_order_id in filter(None, (*order.client_order_ids, order.cancel_client_order_id)):
             state.by_client_order_id[order.owner, client_order_id] = order
-    for order_id in document["open_orders"]:
-        order = state.orders[order_id]
-        state.open_orders.setdefault(order.owner, {})[order_id] = order
-    for order in state.orders.values():
-        state.open_orders.setdefault(order.owner, {})
+    for owner, open_orders in document["open_orders"].items():
+        state.open_orders[owner] = {order_id: state.orders[order_id] for order_id in open_orders}
     for symbol, (bids, asks) in document["books"].items():
         book = state.markets[symbol].book
         for order_id in (*bids, *asks):

@@ -134,3 +134,32 @@ def last_number(client: Client, seen: int) -> int:
 def test_nothing_is_lost_or_doubled(seed: int, tmp_path: Path) -> None:
     auditor = play(seed, tmp_path / "journal")
     assert auditor.filled, f"seed {seed} traded nothing"
+
+
+def report(exec_id: str, exec_type: str, last: str, cum: str) -> Message:
+    """A report as a member would read it."""
+    return Message("FIX.4.4", [(35, "8"), (34, "2"), (37, "X-1"), (17, exec_id), (150, exec_type), (32, last), (14, cum)])
+
+
+@pytest.mark.parametrize(
+    ("planted", "complaint"),
+    [
+        ([report("E1", "F", "10", "10"), report("E1", "F", "20", "30")], "means two things"),
+        ([report("E1", "F", "10", "10"), report("E2", "F", "10", "30")], "missing or doubled"),
+        ([report("E1", "F", "10", "10"), report("E2", "F", "10", "10")], "missing or doubled"),
+    ],
+)
+def test_the_auditor_sees_planted_violations(planted: list[Message], complaint: str) -> None:
+    auditor = Auditor()
+    with pytest.raises(AssertionError, match=complaint):
+        for message in planted:
+            auditor.read("ALPHA", message)
+
+
+def test_the_auditor_misses_no_fill_that_was_never_told(tmp_path: Path) -> None:
+    day = Day(3, tmp_path / "journal")
+    day.world.exchange.faults.add({"action": "mute", "on": ["trade"]})
+    for number in range(60):
+        day.step(number)
+    with pytest.raises(AssertionError):
+        day.auditor.check(day.world, day.names)
