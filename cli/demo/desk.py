@@ -15,6 +15,7 @@ from cli.orders import TERMINAL, reason_name, side_name
 from cli.output import enum_name
 from cli.session import Session, new_key
 from cli.transport import Reply
+from kernel.errors import UnavailableError
 from trademesh.oms.v1 import execution_pb2, order_pb2, order_service_pb2
 from trademesh.risk.v1 import risk_service_pb2
 from trademesh.type.v1 import log_position_pb2, order_terms_pb2
@@ -57,7 +58,7 @@ class Desk:
         price = f" --limit {request.limit_price}" if request.HasField("limit_price") else ""
         terms = f"{side_name(request.side).lower()} {request.quantity} {request.instrument_id}{price}"
         self.transcript.command(f"order {terms} --account {self.account} --client-order-id {request.client_order_id}")
-        reply = self.session.call(rpcs.CREATE_ORDER, request, self.account)
+        reply = self._place(request)
         placed = reply.message.order
         if reply.replayed:
             return reply
@@ -67,6 +68,20 @@ class Desk:
         else:
             self.tally.orders_accepted += 1
         return reply
+
+    def _place(self, request: order_service_pb2.CreateOrderRequest) -> Reply[order_service_pb2.CreateOrderResponse]:
+        """Call, and call again with the same key while the service says that nothing was persisted."""
+        deadline, told = time.monotonic() + STEP_SECONDS_MAX, False
+        while True:
+            try:
+                return self.session.call(rpcs.CREATE_ORDER, request, self.account)
+            except UnavailableError as error:
+                if time.monotonic() > deadline:
+                    raise
+                if not told:
+                    self.transcript.tell(f"{error.reason}: {error.message}; again with the same key")
+                told = True
+                time.sleep(_POLL_SECONDS)
 
     def accept(self, request: order_service_pb2.CreateOrderRequest) -> order_pb2.Order:
         """Send an order that must be accepted."""

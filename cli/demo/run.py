@@ -38,20 +38,19 @@ def run_demo(session: Session, account: str | None = None) -> bool:
     desk = _open_desk(session, account or f"DEMO-{datetime.now(UTC):%Y%m%d-%H%M%S}", transcript, tally)
     try:
         _steps(desk)
-        succeeded = True
     except StepError as error:
-        transcript.line(f"\nThe demo stopped: {error}.")
-        succeeded = False
+        tally.failure = f"does not hold: {error}"
     except TrademeshError as error:
-        transcript.line(f"\nThe demo stopped: {error.reason}: {error.message}")
-        succeeded = False
+        tally.failure = f"{error.reason}: {error.message}"
     finally:
         desk.listener.stop()
+    if tally.failure:
+        transcript.line(f"\nThe demo stopped: {tally.failure}")
     tally.stream_gaps = desk.listener.gaps
     tally.elapsed_s = round(time.monotonic() - began, 3)
     transcript.line("")
     session.output.document(tally.document())
-    return succeeded and tally.stream_gaps == 0 and tally.replays_identical and tally.exposures_match_orders
+    return not tally.failure and tally.stream_gaps == 0 and tally.replays_identical and tally.exposures_match_orders
 
 
 def _open_desk(session: Session, account: str, transcript: Transcript, tally: Tally) -> Desk:

@@ -14,7 +14,7 @@ class StepError(Exception):
 
 @dataclass
 class Tally:
-    """The demo's last line. `elapsed_s` is in seconds."""
+    """The demo's last line. `elapsed_s` is in seconds; `failure` says why the demo stopped, and is empty when every step held."""
 
     orders_accepted: int = 0
     orders_rejected_by_risk: int = 0
@@ -23,6 +23,7 @@ class Tally:
     stream_gaps: int = 0
     exposures_match_orders: bool = False
     elapsed_s: float = 0.0
+    failure: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return it as a JSON object."""

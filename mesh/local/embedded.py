@@ -9,8 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 from mesh.local.child import ChildError, log_tail
 from mesh.local.postgres import EmbeddedPostgres
@@ -19,10 +22,12 @@ from mesh.local.state import LocalStateError
 
 ADDRESS_FILE = "address"
 READY_FILE = "ready"
+PREDECESSOR_SECONDS_MAX = 60.0
 
 Part = EmbeddedPostgres | EmbeddedRedis
 
 _LOOK_SECONDS = 1.0
+_POLL_SECONDS = 0.05
 _STOPPING = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -43,6 +48,23 @@ def hold(part: Part, private: Path) -> int:
             part.pid  # noqa: B018 (raises once the part has ended)
 
 
+def await_predecessor(data: Path, *, timeout_seconds: float = PREDECESSOR_SECONDS_MAX) -> None:
+    """Wait for the end of a server whose holder was killed: it writes its last checkpoint, and until then no other one may start.
+
+    Returns also when the time is over; the new server then refuses, and says why.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        try:
+            pid = int((data / "postmaster.pid").read_text().split(maxsplit=1)[0])
+            # The number may be another process's by now.
+            if psutil.Process(pid).name() != "postgres":
+                return
+        except (OSError, ValueError, IndexError, psutil.Error):
+            return
+        time.sleep(_POLL_SECONDS)
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that only this user can read, replacing it whole."""
     scratch = path.with_name(f"{path.name}.new")
@@ -60,6 +82,7 @@ def main(arguments: list[str]) -> int:
     part: Part
     if kind == "postgres":
         part = EmbeddedPostgres(state)
+        await_predecessor(part.data)
     elif kind == "redis":
         part = EmbeddedRedis(state)
     else:

@@ -9,11 +9,9 @@ with LocalMesh(Options(ephemeral_ports=True)) as mesh:
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +33,7 @@ from mesh.local.options import Options
 from mesh.local.parts import CONTROL_SOCKET, EXCHANGE, POSTGRES, REDIS
 from mesh.local.report import InstanceReport, MeshReport, Phase, State
 from mesh.local.rotation import tail
+from mesh.local.venue_control import tell
 
 WAIT_SECONDS_MAX = 60.0
 _POLL_SECONDS = 0.02
@@ -179,15 +178,7 @@ class LocalMesh:
         Raises:
             LocalMeshError: it refused.
         """
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(10.0)
-            connection.connect(str(self.layout.private(EXCHANGE) / CONTROL_SOCKET))
-            connection.sendall(json.dumps({"op": operation, **fields}).encode() + b"\n")
-            with connection.makefile("rb") as lines:
-                answer: dict[str, Any] = json.loads(lines.readline())
-        if not answer.get("ok"):
-            raise LocalMeshError(f"the exchange refused {operation}: {answer.get('error')}")
-        return answer
+        return tell(self.layout.private(EXCHANGE) / CONTROL_SOCKET, operation, **fields)
 
     def log_tails(self, *, lines_max: int = 15) -> str:
         """Return the end of every log, for a failure's message."""

@@ -6,11 +6,22 @@ from dataclasses import dataclass, field, replace
 
 from mesh.local.layout import DIRECTORY_KEY, Layout
 from mesh.local.options import Options, Surroundings
-from mesh.local.parts import DATABASES, HOST, REDIS, Doors, bus_units, database_units, exchange_unit, python_unit
+from mesh.local.parts import (
+    CONTROL_SOCKET,
+    DATABASES,
+    EXCHANGE,
+    HOST,
+    REDIS,
+    Doors,
+    bus_units,
+    database_units,
+    exchange_unit,
+    python_unit,
+)
 from mesh.local.services import SERVICES, instances, service_units
 from mesh.local.unit import Unit
 
-SEED = "seed"
+SEED, LINKS = "seed", "links"
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,8 @@ class Plan:
 def build_plan(layout: Layout, options: Options, environment: Surroundings) -> Plan:
     """Make private directories and secrets, and return the plan of a mesh.
 
-    The services wait for their schemas and for the bus. The exchange they find by themselves: a venue may be away at any time.
+    The services wait for their schemas and for the bus. The exchange they find by themselves, because a venue may be away at any time;
+    the mesh is ready when they have.
 
     Raises:
         LocalMeshError: a port is taken.
@@ -33,6 +45,9 @@ def build_plan(layout: Layout, options: Options, environment: Surroundings) -> P
     infrastructure = [*database_units(layout, SERVICES, environment), *bus_units(layout, environment)]
     needed = tuple(unit.name for unit in infrastructure if unit.name in (DATABASES, REDIS))
     units = [*infrastructure, exchange_unit(layout, options, doors), *service_units(layout, options, doors, needed)]
+    control = [str(layout.private(EXCHANGE) / CONTROL_SOCKET), *(["--venue"] if options.venue_link else [])]
+    everybody = tuple(name for service in SERVICES for name in instances(service, options.replicas))
+    units.append(replace(python_unit(layout, LINKS, LINKS, "mesh.local.links", *control, environment={}), after=everybody))
     if options.seed:
         state = {DIRECTORY_KEY: str(layout.root)}
         after = tuple(instances("svc_risk", options.replicas)[:1])
