@@ -73,10 +73,12 @@ class Process:
 @pytest.fixture
 async def exchange(tmp_path: Path) -> AsyncIterator[Process]:
     process = Process(tmp_path)
-    await process.start()
-    yield process
-    if process.process is not None and process.process.returncode is None:
-        await process.stop(signal.SIGKILL)
+    try:
+        await process.start()
+        yield process
+    finally:
+        if process.process is not None and process.process.returncode is None:
+            await process.stop(signal.SIGKILL)
 
 
 async def test_sigterm_says_goodbye_and_takes_the_ready_file_away(exchange: Process) -> None:
