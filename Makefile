@@ -4,10 +4,11 @@ PYTHON ?= python3
 PY := .venv/bin/python
 # Keyed on what is installed: a changed lock or console script installs again, an interrupted install never counts.
 READY := .venv/.ready-$(shell cat requirements.lock pyproject.toml | cksum | tr -s ' ' '-')
+INTEROP := .venv/interop/.ready-$(shell cat requirements-interop.lock 2>/dev/null | cksum | tr -s ' ' '-')
 SYSTEM_PACKAGES := nghttp2-client chromium fonts-dejavu-core
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs demo test test-fast check gen baseline bench lock system setup \
+.PHONY: help up down status logs demo test test-fast interop check gen baseline bench lock system setup \
 	check-style check-types check-imports check-tidy check-contracts check-gen
 
 help: ## List the targets
@@ -37,6 +38,9 @@ test: $(READY) ## Run every test
 
 test-fast: $(READY) ## Run the tests that take less than three minutes
 	@$(PY) -m pytest -q $(wildcard tests/unit tests/property tests/contract tests/wire)
+
+interop: $(INTEROP) ## Meet QuickFIX both ways; the first time compiles it for some minutes
+	@$(PY) -m pytest -q tests/interop
 
 check: check-style check-types check-imports check-tidy check-gen check-contracts ## Run every static check
 
@@ -75,6 +79,13 @@ system: ## Install the Debian packages that only bench and browser runs need
 	sudo -n true 2>/dev/null && SUDO=sudo || SUDO=; $$SUDO apt-get update -qq && $$SUDO apt-get install -y --no-install-recommends $(SYSTEM_PACKAGES)
 
 setup: $(READY) ## Make .venv now
+
+$(INTEROP): | $(READY)
+	@echo "Compiling QuickFIX into .venv/interop ..."
+	@rm -rf .venv/interop
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation --target .venv/interop \
+		-r requirements-interop.lock
+	@touch $@
 
 $(READY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -19,10 +19,13 @@ def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def test_the_lock_pins_every_requirement_with_hashes_and_names_no_host() -> None:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_locks_pin_every_requirement_with_hashes_and_name_no_host(apart: bool) -> None:
+    lock = (ROOT / ("requirements-interop.lock" if apart else "requirements.lock")).read_text(encoding="utf-8")
     pinned = re.findall(r"^([a-z0-9-]+)==[^ ]+(?: ; [^\\]+)? \\$", lock, re.MULTILINE)
-    wanted = [*pyproject()["project"]["dependencies"], *(each for group in pyproject()["dependency-groups"].values() for each in group)]
+    wanted = [each for name, group in pyproject()["dependency-groups"].items() if (name == "interop") is apart for each in group]
+    if not apart:
+        wanted += pyproject()["project"]["dependencies"]
 
     assert "://" not in lock
     assert not re.search(r"^-", lock, re.MULTILINE)
@@ -38,7 +41,7 @@ def test_help_lists_what_people_run() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     names = [line.split()[1] for line in shown.splitlines()]
-    for name in ("up", "down", "status", "logs", "demo", "test", "test-fast", "check", "gen", "bench", "lock", "system", "help"):
+    for name in ("up", "down", "status", "logs", "demo", "test", "test-fast", "interop", "check", "gen", "bench", "lock", "system", "help"):
         assert name in names
 
 
