@@ -16,6 +16,7 @@ from mesh.local import commands, screens
 from mesh.local.harness import LocalMesh
 from mesh.local.layout import running_supervisor
 from mesh.local.operator import Caller, Operator
+from mesh.local.options import Options
 from mesh.local.report import Phase, State
 from mesh.local.seed_data import TENANT
 from trademesh.oms.v1 import order_pb2, order_service_pb2
@@ -148,3 +149,11 @@ def test_a_mesh_ends_without_a_trace_and_goes_on_with_its_data() -> None:
         until(lambda: running_supervisor(own.layout) is None)
         assert own.report.phase is Phase.STOPPED
         assert {item.last_end for item in own.report.instances if item.state is State.STOPPED} == {"stopped"}
+
+
+def test_a_mesh_of_single_replicas_without_venue_bus_and_flow_takes_orders() -> None:
+    bare = Options(replicas=1, venue_link=False, bus=False, exchange_flow=False, ephemeral_ports=True)
+    with LocalMesh(bare) as own, own.operator(ADA) as operator:
+        assert [item.name for item in own.instances("svc_oms")] == ["svc_oms-0"]
+        place(operator, "alone")
+        assert own.exchange("status")["members_connected"] == 0
