@@ -36,7 +36,7 @@ class OmsConfig:
         otlp_endpoint: a collector; unset sends nothing.
         trace_ratio: share of calls without a `traceparent` that are traced, in percent.
         risk_timeout_seconds: how long a batch waits for risk.
-        order_flushes_max: batches of new orders under way at once.
+        order_flushes_max: batches of new orders under way at once; above 1, orders of two batches may change places.
         order_batch_max: new orders in one batch; a BatchCreateOrders has up to 500.
     """
 
@@ -53,7 +53,7 @@ class OmsConfig:
     otlp_endpoint: str | None = None
     trace_ratio: int = setting(0, minimum=0, maximum=100)
     risk_timeout_seconds: Seconds = setting(Seconds(1.5), minimum=0.05, maximum=30)
-    order_flushes_max: int = setting(2, minimum=1, maximum=8)
+    order_flushes_max: int = setting(1, minimum=1, maximum=8)
     order_batch_max: int = setting(500, minimum=500, maximum=1000)
 
 

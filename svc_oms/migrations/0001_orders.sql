@@ -150,10 +150,11 @@ END
 $$;
 
 -- Record a batch of orders that begin, events and read models, in one round trip that commits by itself. Orders are given in ascending id,
--- one event each. Returns the log's tx and, per order in that order, the event's position; null where the stream had begun already.
+-- one event each; lists and the router's queue take them in order of arrival. Returns the log's tx and, per order as given, the event's
+-- position; null where the stream had begun already.
 CREATE FUNCTION orders_create(
     p_order text[], p_account text[], p_tenant text[], p_principal text[], p_instrument text[], p_venue text[],
-    p_side smallint[], p_state smallint[], p_type text[], p_payload bytea[], p_snapshot bytea[],
+    p_side smallint[], p_state smallint[], p_type text[], p_payload bytea[], p_snapshot bytea[], p_arrival integer[],
     OUT tx xid8, OUT positions bigint[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -183,13 +184,16 @@ BEGIN
     END IF;
     INSERT INTO orders (order_id, account_id, tenant, principal, instrument_id, venue, side, state, open, version, snapshot)
     SELECT u.order_id, u.account_id, u.tenant, u.principal, u.instrument_id, u.venue, u.side, u.state, u.state = 1, 1, u.snapshot
-    FROM unnest(p_order, p_account, p_tenant, p_principal, p_instrument, p_venue, p_side, p_state, p_snapshot, positions)
-        AS u (order_id, account_id, tenant, principal, instrument_id, venue, side, state, snapshot, "position")
-    WHERE u.position IS NOT NULL;
+    FROM unnest(p_order, p_account, p_tenant, p_principal, p_instrument, p_venue, p_side, p_state, p_snapshot, p_arrival, positions)
+        AS u (order_id, account_id, tenant, principal, instrument_id, venue, side, state, snapshot, arrival, "position")
+    WHERE u.position IS NOT NULL
+    ORDER BY u.arrival;
     -- A new order that may be sent (PENDING_NEW) is its own request.
     INSERT INTO venue_request (venue_client_order_id, venue, order_id, action)
-    SELECT u.order_id, u.venue, u.order_id, 0 FROM unnest(p_order, p_venue, p_state, positions) AS u (order_id, venue, state, "position")
-    WHERE u.state = 1 AND u.position IS NOT NULL;
+    SELECT u.order_id, u.venue, u.order_id, 0
+    FROM unnest(p_order, p_venue, p_state, p_arrival, positions) AS u (order_id, venue, state, arrival, "position")
+    WHERE u.state = 1 AND u.position IS NOT NULL
+    ORDER BY u.arrival;
 END
 $$;
 

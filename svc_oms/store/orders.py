@@ -19,7 +19,7 @@ from svc_oms.store.projection import PROJECT, Projection
 STREAM_PREFIX = "order-"
 
 _FIRST_EVENTS = "SELECT stream_id, type, payload, tx, position FROM orders_first_events($1)"
-_CREATE = "SELECT tx, positions FROM orders_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_CREATE = "SELECT tx, positions FROM orders_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _EVENTS_AFTER = "SELECT stream_id, type, payload FROM orders_events_after($1, $2)"
 
 
@@ -164,7 +164,7 @@ class OrderStore:
             OutcomeUnknownError: all or nothing was recorded; read the keys.
         """
         ordered = sorted(range(len(creations)), key=lambda index: creations[index].order.terms.order_id)
-        rows = [_creation_row(creations[index]) for index in ordered]
+        rows = [(*_creation_row(creations[index]), index) for index in ordered]
         async with self.database.write_connection() as connection:
             row = await connection.fetchrow(_CREATE, *(list(column) for column in zip(*rows, strict=True)))
         assert row is not None
