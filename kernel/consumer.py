@@ -154,7 +154,7 @@ class Projection:
         self.log_readings += 1
         while events := await self._log.read_after(self.cursor, PAGE_EVENTS):
             try:
-                await self._apply(keeper, events, events[-1].position)
+                await self._apply(keeper, events)
             except VersionGapError as error:
                 raise ProjectionStoppedError(self.name, error.event) from error
 
@@ -174,29 +174,30 @@ class Projection:
             complete = rounds.take()
             if complete is not None:
                 incomplete_since = self._clock.monotonic()
-                events = [event for event in complete.events if event.position > self.cursor]
                 try:
-                    await self._apply(keeper, events, max(complete.through, self.cursor))
+                    await self._apply(keeper, _after(self.cursor, complete))
                 except VersionGapError as error:
                     _logger.warning("projection %s asks the log: %s", self.name, error)
                     return
             elif self._clock.monotonic() - incomplete_since > self._silence_seconds:
                 return
 
-    async def _apply(self, keeper: LeaseKeeper, events: Sequence[RecordedEvent], through: LogPosition) -> None:
-        if events:
-            try:
-                await self._apply_once(keeper, events, through)
-            except (*TRANSIENT_ERRORS, VersionGapError):
-                raise
-            except Exception:
-                _logger.warning("projection %s failed on a batch of %d; one by one now", self.name, len(events), exc_info=True)
-                for event in events:
-                    await self._apply_alone(keeper, event)
-        self.cursor = through
+    async def _apply(self, keeper: LeaseKeeper, events: Sequence[RecordedEvent]) -> None:
+        if not events:
+            return
+        try:
+            await self._apply_once(keeper, events)
+        except (*TRANSIENT_ERRORS, VersionGapError):
+            raise
+        except Exception:
+            _logger.warning("projection %s failed on a batch of %d; one by one now", self.name, len(events), exc_info=True)
+            for event in events:
+                await self._apply_alone(keeper, event)
 
-    async def _apply_once(self, keeper: LeaseKeeper, events: Sequence[RecordedEvent], through: LogPosition) -> None:
+    async def _apply_once(self, keeper: LeaseKeeper, events: Sequence[RecordedEvent]) -> None:
+        through = events[-1].position
         self.applied_events += await self._store.apply(keeper.current, self.name, self.source, through, events, self._handler)
+        self.cursor = through
 
     async def _apply_alone(self, keeper: LeaseKeeper, event: RecordedEvent) -> None:
         """Apply one event, which may be the poison: patiently, then never again."""
@@ -208,8 +209,14 @@ class Projection:
                 reraise=True,
             ):
                 with attempt:
-                    await self._apply_once(keeper, [event], event.position)
+                    await self._apply_once(keeper, [event])
         except TRANSIENT_ERRORS:
             raise
         except Exception as error:
             raise ProjectionStoppedError(self.name, event) from error
+
+
+def _after(cursor: LogPosition, events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
+    """The events after the cursor, each once and in log order: rounds repeat themselves when a relay takes over."""
+    by_position = {event.position: event for event in events if event.position > cursor}
+    return [by_position[position] for position in sorted(by_position)]

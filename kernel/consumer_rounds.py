@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from kernel.bus.port import READ_MESSAGES_MAX, BusMessage
-from kernel.ports import LogPosition, RecordedEvent
-
-
-@dataclass(frozen=True, slots=True)
-class CompleteRounds:
-    """The events of whole rounds, in log order, and how far the log was told by them."""
-
-    events: list[RecordedEvent]
-    through: LogPosition
+from kernel.ports import RecordedEvent
 
 
 class Rounds:
@@ -37,14 +28,14 @@ class Rounds:
             self._messages.setdefault(message.sequence, []).append(message)
         return len(self._messages) <= 2 * READ_MESSAGES_MAX
 
-    def take(self) -> CompleteRounds | None:
-        """Return all rounds that are complete now and forget them; None if none is."""
+    def take(self) -> list[RecordedEvent] | None:
+        """Return the events of all rounds that are complete now, in log order within a round, and forget them; None if none is."""
         events: list[RecordedEvent] = []
-        through: LogPosition | None = None
+        complete = False
         for sequence in sorted(self._messages):
             if any(after < sequence for after in self.after.values()):
                 break
             parts = self._messages.pop(sequence)
             events += sorted((event for part in parts for event in part.events), key=lambda event: event.position)
-            through = parts[0].through
-        return None if through is None else CompleteRounds(events, through)
+            complete = True
+        return events if complete else None

@@ -32,6 +32,7 @@ TRANSIENT_ERRORS = (
 """What goes away by itself; work that ends with one of these begins again."""
 
 RETRY_SECONDS = 1.0
+_CANCEL_AGAIN_SECONDS = 0.5
 
 
 async def lead(
@@ -71,14 +72,21 @@ async def _while_held(keeper: LeaseKeeper, name: str, work: Callable[[LeaseKeepe
         if not working.done():
             _logger.warning("the lease %s was lost", name)
     finally:
-        for task in (working, keeping):
+        await _end({working, keeping})
+    for task in (working, keeping):
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, TRANSIENT_ERRORS):
+            _logger.warning("work under the lease %s begins again: %s", name, error)
+        elif error is not None:
+            raise error
+
+
+async def _end(tasks: set[asyncio.Future[None]]) -> None:
+    """Cancel until it is heard: a driver that swallows one cancellation must not keep the process from stopping."""
+    while tasks:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(working, keeping, return_exceptions=True)
-    error = None if working.cancelled() else working.exception()
-    if isinstance(error, TRANSIENT_ERRORS):
-        _logger.warning("work under the lease %s begins again: %s", name, error)
-    elif error is not None:
-        raise error
+        _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN_SECONDS)
 
 
 async def _give_back(leases: Leases, lease: HeldLease) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -122,6 +123,18 @@ def _streams(answer: Any) -> list[tuple[bytes, list[tuple[bytes, dict[bytes, byt
 
 @contextmanager
 def _mapped() -> Iterator[None]:
+    """Map the driver's errors, and honour a cancellation that redis-py has swallowed while it connected (seen with 8.1)."""
+    try:
+        with _errors_mapped():
+            yield
+    finally:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+
+
+@contextmanager
+def _errors_mapped() -> Iterator[None]:
     try:
         yield
     except ResponseError as error:
