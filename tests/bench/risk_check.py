@@ -75,15 +75,15 @@ async def measure(server: EmbeddedPostgres, batch: int) -> str:
     )
 
 
-async def main() -> None:
+def main() -> None:
     """Measure every batch size that the command line names."""
     use_exact_decimals()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
         with EmbeddedPostgres(Path(folder) / "postgres") as server:
             for batch in [int(argument) for argument in sys.argv[1:]] or [10, 50, 100, 200]:
-                print(await measure(server, batch))
+                print(uvloop.run(measure(server, batch)))
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    main()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
-import asyncpg
-
+from kernel.postgres import Connection, Record
 from trademesh.risk.v1 import events_pb2
 
 _HELD = """
@@ -22,7 +22,7 @@ FROM reservation GROUP BY account_id, instrument_id
 """
 
 
-async def audit(sql: asyncpg.Connection[asyncpg.Record]) -> dict[str, tuple[Decimal, Decimal]]:
+async def audit(sql: Connection) -> dict[str, tuple[Any, Any]]:
     """Check that positions, sums, counts and events agree; return open and gross exposure by account."""
     held = {(row["account_id"], row["instrument_id"], row["side"]): row for row in await sql.fetch(_HELD)}
     filled = {(row["account_id"], row["instrument_id"]): row["position"] for row in await sql.fetch(_FILLED)}
@@ -52,7 +52,7 @@ async def audit(sql: asyncpg.Connection[asyncpg.Record]) -> dict[str, tuple[Deci
     return found
 
 
-async def _audit_events(sql: asyncpg.Connection[asyncpg.Record], account_id: str, exposure: asyncpg.Record) -> None:
+async def _audit_events(sql: Connection, account_id: str, exposure: Record) -> None:
     rows = await sql.fetch("SELECT version, type, payload FROM event WHERE stream_id = $1 ORDER BY version", f"exposure-{account_id}")
     assert [row["version"] for row in rows] == list(range(1, exposure["version"] + 1)), account_id
     total = Decimal(0)

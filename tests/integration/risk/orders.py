@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -25,7 +26,7 @@ def event(order_id: str, version: int, message: Message) -> RecordedEvent:
 
 def accepted(check: OrderCheck, version: int = 1) -> RecordedEvent:
     """Return the first event of an order that was checked."""
-    price = {} if check.limit_price is None else {"limit_price": str(check.limit_price)}
+    price: Any = {} if check.limit_price is None else {"limit_price": str(check.limit_price)}
     terms = events_pb2.OrderTerms(
         order_id=check.order_id,
         account_id=check.account_id,
@@ -39,7 +40,7 @@ def accepted(check: OrderCheck, version: int = 1) -> RecordedEvent:
 
 def filled(check: OrderCheck, version: int, quantity: str, state: int, *, price: str = "100", exec_id: str = "x") -> RecordedEvent:
     """Return an execution after which `quantity` is filled and the order is in `state`."""
-    execution = {"exec_id": exec_id, "last_price": price, "filled_quantity": quantity}
+    execution: Any = {"exec_id": exec_id, "last_price": price, "filled_quantity": quantity}
     return event(check.order_id, version, events_pb2.ExecutionRecorded(execution=execution, state=state))  # type: ignore[arg-type]  # a number
 
 

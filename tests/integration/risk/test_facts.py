@@ -6,13 +6,14 @@ import asyncio
 import random
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from kernel.clock import SystemClock
 from kernel.consumer import Projection
 from kernel.errors import LeaseLostError, Reason, UnavailableError
-from kernel.ports import HeldLease, LogPosition, RecordedEvent
+from kernel.ports import LOG_START, HeldLease, LogPosition, RecordedEvent
 from kernel.postgres import Connection
 from mesh.local.provision import ServiceDatabase
 from svc_risk.clients.orders import ResolvedOrder, ResolvedOrders
@@ -32,7 +33,7 @@ FILLED, PARTIAL, CANCELED = OrderState.FILLED, OrderState.PARTIALLY_FILLED, Orde
 Sql = Connection
 
 
-async def risk_of(sql: Sql, account: str = "ACC-1", instrument: str = "AAPL") -> tuple[Decimal, Decimal, Decimal]:
+async def risk_of(sql: Sql, account: str = "ACC-1", instrument: str = "AAPL") -> tuple[Any, Any, Any]:
     """Return position, open buys and open sells in quantity."""
     row = await sql.fetchrow(
         "SELECT position, buy_quantity, sell_quantity FROM position_exposure WHERE account_id = $1 AND instrument_id = $2",
@@ -161,7 +162,7 @@ async def test_the_projection_keeps_its_place_across_replicas(
 class Orders:
     """svc_oms as it answers risk; by default it knows no order and gives up what it is asked for."""
 
-    def __init__(self, states: dict[str, OrderState] | None = None, position: LogPosition = LogPosition(0, 0)) -> None:
+    def __init__(self, states: dict[str, OrderState] | None = None, position: LogPosition = LOG_START) -> None:
         self.states = states or {}
         self.position = position
         self.asked: list[str] = []

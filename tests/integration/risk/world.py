@@ -17,7 +17,7 @@ from svc_risk.domain.vocabulary import CheckKind, LimitScope, LimitType, OrderTy
 
 TENANT = "north"
 VENUE = "XSIM"
-ALWAYS_OPEN = ("UTC", "", "", [])
+ALWAYS_OPEN: tuple[str, str, str, list[str]] = ("UTC", "", "", [])
 
 DEFAULT_LIMITS: dict[tuple[LimitScope, LimitType], str] = {
     (LimitScope.ACCOUNT, LimitType.MAX_NOTIONAL): "1000000",
@@ -67,7 +67,8 @@ async def set_limit(
 ) -> None:
     """Set a limit, as an operator with SQL would."""
     await connection.execute(
-        "INSERT INTO risk_limit VALUES ($1, $2, $3, $4, 1, 'a test', now()) ON CONFLICT (scope, scope_id, type) DO UPDATE SET value = excluded.value",
+        "INSERT INTO risk_limit VALUES ($1, $2, $3, $4, 1, 'a test', now())"
+        " ON CONFLICT (scope, scope_id, type) DO UPDATE SET value = excluded.value",
         *(scope, scope_id, limit_type, Decimal(value)),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from kernel.errors import FailedPreconditionError, InvalidArgumentError, Reason
@@ -83,30 +84,38 @@ def test_rules_stand_in_the_order_of_their_reasons() -> None:
     assert len(RULES) == len(numbers_of_rules)
 
 
-EXECUTION = {"exec_id": "x", "last_price": "5", "last_quantity": "1", "filled_quantity": "3"}
+PARTIAL = order_pb2.ORDER_STATE_PARTIALLY_FILLED
+BUY, SELL = order_terms_pb2.SIDE_BUY, order_terms_pb2.SIDE_SELL
+TERMS: Any = {"order_id": "o", "account_id": "A", "instrument_id": "I", "quantity": "2"}
+EXECUTION: Any = {"exec_id": "x", "last_price": "5", "last_quantity": "1", "filled_quantity": "3"}
 
 
 @pytest.mark.parametrize(
     ("message", "fact"),
     [
         (
-            oms.OrderAccepted(terms=oms.OrderTerms(order_id="o", account_id="A", instrument_id="I", side=1, quantity="2", limit_price="3")),
+            oms.OrderAccepted(
+                terms=oms.OrderTerms(order_id="o", account_id="A", instrument_id="I", side=BUY, quantity="2", limit_price="3")
+            ),
             r.Accepted(7, r.OrderTerms("o", "A", "I", v.Side.BUY, Decimal(2), Decimal(3))),
         ),
         (
-            oms.OrderAccepted(terms=oms.OrderTerms(order_id="o", account_id="A", instrument_id="I", side=2, quantity="2")),
+            oms.OrderAccepted(terms=oms.OrderTerms(**TERMS, side=SELL)),
             r.Accepted(7, r.OrderTerms("o", "A", "I", v.Side.SELL, Decimal(2), None)),
         ),
         (oms.OrderRejected(), r.Ended(7)),
         (oms.OrderAbandoned(), r.Ended(7)),
         (oms.OrderRefused(), r.Ended(7)),
         (oms.OrderCanceled(), r.Ended(7)),
-        (oms.ExecutionRecorded(execution=EXECUTION, state=3), r.Executed(7, "x", Decimal(5), Decimal(3), v.OrderState.PARTIALLY_FILLED)),
+        (
+            oms.ExecutionRecorded(execution=EXECUTION, state=PARTIAL),
+            r.Executed(7, "x", Decimal(5), Decimal(3), v.OrderState.PARTIALLY_FILLED),
+        ),
         (oms.ReplaceRequested(request_id="q", quantity="4"), r.ReplaceAsked(7, "q", Decimal(4), None)),
         (oms.ReplaceRefused(), r.ReplaceDropped(7, None)),
         (oms.ReplaceRejected(request_id="q"), r.ReplaceDropped(7, "q")),
         (oms.OrderReplaced(quantity="4", limit_price="5", restated=True), r.Replaced(7, Decimal(4), Decimal(5), True)),
-        (oms.OrderStateChanged(state=10), r.StateChanged(7, v.OrderState.EXPIRED)),
+        (oms.OrderStateChanged(state=order_pb2.ORDER_STATE_EXPIRED), r.StateChanged(7, v.OrderState.EXPIRED)),
         (oms.OrderRouted(), None),
         (oms.OrderAcknowledged(), None),
         (oms.CancelRequested(), None),
@@ -266,12 +275,12 @@ def test_a_command_is_the_caller_s_own() -> None:
 
 def test_a_command_is_what_it_means_not_how_it_is_written() -> None:
     def hashed(**fields: Any) -> bytes:
-        return command_hash("north", "ada", risk_service_pb2.UpdateLimitRequest(scope=1, scope_id="*", type=2, **fields))
+        return command_hash("north", "ada", risk_service_pb2.UpdateLimitRequest(scope_id="*", **fields))
 
     assert hashed(value="1.50", request_id="A") == hashed(value="1.5", request_id="a")
     assert hashed(value="1.5") != hashed(value="1.6")
     masks = [
-        reference_data_service_pb2.UpdateAccountRequest(update_mask={"paths": paths})
+        reference_data_service_pb2.UpdateAccountRequest(update_mask=FieldMask(paths=paths))
         for paths in (["status", "display_name"], ["display_name", "status", "status"])
     ]
     assert command_hash("n", "a", masks[0]) == command_hash("n", "a", masks[1])
