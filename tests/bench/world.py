@@ -10,6 +10,7 @@ import asyncpg
 from mesh.local import seed
 from mesh.local.harness import LocalMesh
 from mesh.local.operator import Caller
+from mesh.local.postgres import DATABASE
 from mesh.local.seed_data import TENANT, SeedAccount
 from trademesh.risk.v1 import limit_pb2, risk_service_pb2
 
@@ -82,7 +83,7 @@ def sql(mesh: LocalMesh, query: str) -> list[asyncpg.Record]:
     """Read from the database as its superuser."""
 
     async def fetch() -> list[asyncpg.Record]:
-        connection = await asyncpg.connect((mesh.layout.private("postgres") / "address").read_text().strip())
+        connection = await asyncpg.connect((mesh.layout.private("postgres") / "address").read_text().strip(), database=DATABASE)
         try:
             return list(await connection.fetch(query))
         finally:
