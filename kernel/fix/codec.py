@@ -245,7 +245,12 @@ class MessageReader:
                 if buffer.endswith(tail) and len(buffer) - len(tail) > position:
                     start = len(buffer) - len(tail) + 1
                     break
-        items.append(Garbled(reason, start - position))
+        skipped = start - position
+        if items and isinstance(items[-1], Garbled):
+            before = items.pop()
+            assert isinstance(before, Garbled)
+            reason, skipped = before.reason, before.size + skipped
+        items.append(Garbled(reason, skipped))
         return start
 
 

@@ -13,6 +13,9 @@ from functools import lru_cache
 
 from kernel.values import INTEGER_DIGITS_MAX, SCALE_MAX
 
+FLOAT_LENGTH_MAX = 64
+"""Characters of a number, padding included: the pattern's time grows with their square."""
+
 _FLOAT = re.compile(r"(-?)0*(\d*)(?:\.(\d*?)0*)?", re.ASCII)
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _FRACTION_OF_SECOND = re.compile(r"\.(\d{3}|\d{6}|\d{9})", re.ASCII)
@@ -25,9 +28,9 @@ def parse_decimal(text: str) -> Decimal:
     """A FIX float (Qty, Price, Amt, PriceOffset, Percentage): optional minus, digits, optional point; no exponent.
 
     The result has no trailing zeros and is never negative zero. Raises ValueError for any other form, or where the value
-    needs more than 20 digits before the point or 18 after it.
+    needs more than 20 digits before the point or 18 after it, or the text is longer than FLOAT_LENGTH_MAX.
     """
-    match = _FLOAT.fullmatch(text)
+    match = _FLOAT.fullmatch(text) if len(text) <= FLOAT_LENGTH_MAX else None
     if match is None or not any(character.isdigit() for character in text):
         raise ValueError("not a FIX float")
     sign, whole, fraction = match.group(1), match.group(2), match.group(3) or ""

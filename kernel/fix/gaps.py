@@ -1,5 +1,6 @@
 """A gap in what was read: what waits beyond it, and when it is requested (again)."""
 
+from heapq import heappop, heappush
 from typing import Final
 
 from kernel.fix.message import Message
@@ -10,10 +11,13 @@ _REQUESTS_WITHOUT_PROGRESS_MAX: Final = 4
 class GapTracker:
     """At most one gap at a time: from the next expected number to `end`, inclusive."""
 
-    def __init__(self, queue_max: int, timeout_seconds: float) -> None:
+    def __init__(self, queue_max: int, queue_bytes_max: int, timeout_seconds: float) -> None:
         self._queue_max = queue_max
+        self._queue_bytes_max = queue_bytes_max
         self._timeout_seconds = timeout_seconds
         self._queue: dict[int, Message] = {}
+        self._numbers: list[int] = []  # a heap of the queue's numbers, and of some that have left it
+        self.held_bytes = 0
         self.end = 0
         self._requested_from = 0
         self._requests = 0
@@ -40,10 +44,19 @@ class GapTracker:
 
     def hold(self, sequence: int, message: Message) -> None:
         """Keeps a message from beyond the gap; where there is no room, the gap grows to include it."""
-        if len(self._queue) < self._queue_max:
-            self._queue.setdefault(sequence, message)
-        elif sequence not in self._queue:
-            self.end = max(self.end, sequence)
+        if sequence in self._queue:
+            return
+        size = len(message.raw)
+        if len(self._queue) < self._queue_max and self.held_bytes + size <= self._queue_bytes_max:
+            self._queue[sequence] = message
+            self.held_bytes += size
+            heappush(self._numbers, sequence)
+        else:
+            self.extend(sequence)
+
+    def extend(self, sequence: int) -> None:
+        """The gap takes in a number beyond it."""
+        self.end = max(self.end, sequence)
 
     def should_request(self, next_in: int, *, resent: bool) -> bool:
         """Whether a number that is too high calls for a ResendRequest: once, and again where the resend itself has a gap."""
@@ -56,20 +69,29 @@ class GapTracker:
         self.end = max(self.end, end)
         self._progress_at = monotonic_seconds
 
-    def advance(self, next_in: int, monotonic_seconds: float) -> None:
-        """`next_in` is the next number expected now."""
+    def advance(self, next_in: int, monotonic_seconds: float) -> list[tuple[int, Message]]:
+        """`next_in` is the next number expected now. Returns what waited below it, by number; it waits no more."""
         self._requests = 0
         self._progress_at = monotonic_seconds
         if next_in > self.end:
             self.end = 0
-        if self._queue and min(self._queue) < next_in:
-            self._queue = {sequence: message for sequence, message in self._queue.items() if sequence >= next_in}
+        passed: list[tuple[int, Message]] = []
+        while self._numbers and self._numbers[0] < next_in:
+            sequence = heappop(self._numbers)
+            message = self.take(sequence)
+            if message is not None:
+                passed.append((sequence, message))
+        return passed
 
     def take(self, next_in: int) -> Message | None:
         """The waiting message with this number, which leaves the queue."""
-        return self._queue.pop(next_in, None) if self._queue else None
+        message = self._queue.pop(next_in, None)
+        if message is not None:
+            self.held_bytes -= len(message.raw)
+        return message
 
     def clear(self) -> None:
         """The connection is gone."""
         self._queue.clear()
-        self.end = self._requests = self._requested_from = 0
+        self._numbers.clear()
+        self.held_bytes = self.end = self._requests = self._requested_from = 0

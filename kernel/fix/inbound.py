@@ -7,7 +7,20 @@ from kernel.fix import checks, dictionary, tags
 from kernel.fix.dictionary import Refusal
 from kernel.fix.gaps import GapTracker
 from kernel.fix.message import Field, Message
-from kernel.fix.steps import AppMessage, Delivery, Notice, NoticeKind, Now, Phase, ResendRange, Role, Sequences, SessionConfig, Step
+from kernel.fix.steps import (
+    AppMessage,
+    Delivery,
+    Notice,
+    NoticeKind,
+    Now,
+    Phase,
+    Refused,
+    ResendRange,
+    Role,
+    Sequences,
+    SessionConfig,
+    Step,
+)
 from kernel.fix.timers import HeartbeatTimers
 from kernel.fix.writer import Writer
 
@@ -17,6 +30,9 @@ _LAST_SEQUENCE_PROCESSED: Final = 369
 _UNSUPPORTED_MESSAGE_TYPE: Final = "3"
 _INFINITY: Final = (0, 999_999)
 """EndSeqNo that means "all there is": 0, and 999999 from engines of FIX 4.1 and before."""
+_ALWAYS_DELIVERED: Final = frozenset({tags.REJECT, tags.BUSINESS_MESSAGE_REJECT})
+_FACTS: Final = _ALWAYS_DELIVERED | {tags.EXECUTION_REPORT, tags.ORDER_CANCEL_REJECT}
+"""Messages that say what has happened."""
 
 
 class Inbound:
@@ -27,7 +43,7 @@ class Inbound:
         self._config = config
         self._writer = Writer(config, sequences.next_out)
         self._next_in = sequences.next_in
-        self._gaps = GapTracker(config.queue_max, config.resend_timeout_seconds)
+        self._gaps = GapTracker(config.queue_max, config.queue_bytes_max, config.resend_timeout_seconds)
         self._timers = HeartbeatTimers()
         self._phase = Phase.DISCONNECTED
         self._phase_since = 0.0
@@ -54,6 +70,8 @@ class Inbound:
             return
         if self._config.role is Role.ACCEPTOR:
             self._send_logon(step, heartbeat, now, reset=reset)
+        else:
+            heartbeat = self._config.heartbeat_seconds  # an answer of 0 would leave us blind to a dead link
         self._enter(Phase.ACTIVE, now)
         self._timers.start(heartbeat, now.monotonic_seconds)
         step.notices.append(Notice(NoticeKind.LOGGED_ON, f"heartbeat {heartbeat} s"))
@@ -63,6 +81,9 @@ class Inbound:
             self._request_gap(step, sequence, now)
 
     def _on_logon_refused(self, step: Step, message: Message, now: Now) -> None:
+        if message.begin_string != self._config.begin_string or not checks.comp_ids_match(self._config, message):
+            self._close(step, "the Logon was refused by somebody else")
+            return
         if checks.sequence_of(message) == self._next_in:
             self._advance(self._next_in + 1, now)
         text = message.get(tags.TEXT) or "no text"
@@ -75,8 +96,9 @@ class Inbound:
     def _on_message(self, step: Step, message: Message, now: Now) -> None:
         sequence = checks.sequence_of(message)
         if message.begin_string != self._config.begin_string:
-            if sequence == self._next_in:
+            if sequence is not None and sequence == self._next_in:
                 self._advance(sequence + 1, now)
+                self._note_refused(step, message, sequence, "Incorrect BeginString")
             self._send_logout(step, "Incorrect BeginString", now)
         elif message.msg_type == tags.LOGON:
             self._close(step, "a second Logon")
@@ -86,6 +108,7 @@ class Inbound:
         elif (problem := checks.header_problem(self._config, message, now)) is not None:
             if problem.uses_number and sequence == self._next_in:
                 self._advance(sequence + 1, now)
+                self._note_refused(step, message, sequence, problem.refusal.text)
             self._reject(step, message, sequence, problem.refusal, now)
             if problem.logout:
                 self._send_logout(step, "", now)
@@ -119,6 +142,8 @@ class Inbound:
             # Served at once: the peer may be unable to fill our gap before its own is filled. The gap takes in its number.
             if wanted:
                 self._request_gap(step, sequence, now)
+            else:
+                self._gaps.extend(sequence)
             self._on_resend_request(step, message, sequence, now)
             return
         if wanted:
@@ -127,24 +152,31 @@ class Inbound:
 
     def _process(self, step: Step, message: Message, sequence: int, now: Now) -> None:
         """The message is the one expected."""
-        msg_type = message.msg_type
         refusal = dictionary.validate(message, user_defined_tags=self._config.user_defined_tags)
-        if msg_type == tags.SEQUENCE_RESET:
+        if message.msg_type == tags.SEQUENCE_RESET:
             self._on_gap_fill(step, message, sequence, refusal, now)
             return
         self._advance(sequence + 1, now)
+        self._accept(step, message, sequence, refusal, now)
+
+    def _accept(self, step: Step, message: Message, sequence: int, refusal: Refusal | None, now: Now) -> None:
+        """The message's number is used up; what is in it?"""
+        msg_type = message.msg_type
         self._note_confirmed(message.get(_LAST_SEQUENCE_PROCESSED) or "")
         if refusal is not None:
+            self._note_refused(step, message, sequence, f"{refusal.text} (tag {refusal.tag})")
             self._reject(step, message, sequence, refusal, now)
         elif msg_type == tags.HEARTBEAT:
-            self._note_confirmed((message.get(tags.TEST_REQ_ID) or "").removeprefix(SYNCHRONISE_PREFIX))
+            test_request_id = message.get(tags.TEST_REQ_ID) or ""
+            if test_request_id.startswith(SYNCHRONISE_PREFIX):
+                self._note_confirmed(test_request_id.removeprefix(SYNCHRONISE_PREFIX))
         elif msg_type == tags.TEST_REQUEST:
             self._admin(step, tags.HEARTBEAT, [(tags.TEST_REQ_ID, message.require(tags.TEST_REQ_ID))], now)
         elif msg_type == tags.RESEND_REQUEST:
             self._on_resend_request(step, message, sequence, now)
         elif msg_type == tags.LOGOUT:
             self._on_logout(step, message, now)
-        elif msg_type in self._config.app_types or msg_type in (tags.REJECT, tags.BUSINESS_MESSAGE_REJECT):
+        elif msg_type in self._config.app_types or msg_type in _ALWAYS_DELIVERED:
             poss_dup, poss_resend = checks.is_poss_dup(message), message.get(tags.POSS_RESEND) == "Y"
             step.delivered.append(Delivery(message, sequence, poss_dup, poss_resend))
         else:
@@ -175,7 +207,7 @@ class Inbound:
         if new is None or new <= sequence:
             self._reject(step, message, sequence, refusal or Refusal(dictionary.VALUE_INCORRECT, tags.NEW_SEQ_NO), now)
         else:
-            self._advance(new, now)
+            self._skip_to(step, new, now)
 
     def _on_sequence_reset(self, step: Step, message: Message, sequence: int, now: Now) -> None:
         """SequenceReset-Reset counts whatever its own number is; it never lowers ours."""
@@ -185,7 +217,14 @@ class Inbound:
             self._reject(step, message, sequence, refusal or Refusal(dictionary.VALUE_INCORRECT, tags.NEW_SEQ_NO), now)
         elif new > self._next_in:
             step.notices.append(Notice(NoticeKind.RESET, f"the peer skipped {self._next_in} to {new - 1}"))
-            self._advance(new, now)
+            self._skip_to(step, new, now)
+
+    def _skip_to(self, step: Step, new: int, now: Now) -> None:
+        """The peer will not send the numbers below `new`. Requests that waited among them are withdrawn; reports have happened."""
+        self._next_in = new
+        for sequence, message in self._gaps.advance(new, now.monotonic_seconds):
+            if message.msg_type in _FACTS:
+                self._accept(step, message, sequence, dictionary.validate(message, user_defined_tags=self._config.user_defined_tags), now)
 
     # What the rules are made of.
 
@@ -202,6 +241,10 @@ class Inbound:
         self._gaps.requested(self._next_in, end, now.monotonic_seconds)
         step.notices.append(Notice(NoticeKind.GAP, f"{self._next_in} to {end} are missing"))
         self._admin(step, tags.RESEND_REQUEST, [(tags.BEGIN_SEQ_NO, str(self._next_in)), (tags.END_SEQ_NO, "0")], now)
+
+    def _note_refused(self, step: Step, message: Message, sequence: int, problem: str) -> None:
+        if message.msg_type in _ALWAYS_DELIVERED or message.msg_type not in tags.ADMIN_TYPES:
+            step.refused.append(Refused(message, sequence, problem))
 
     def _reject(self, step: Step, message: Message, sequence: int, refusal: Refusal, now: Now) -> None:
         step.notices.append(Notice(NoticeKind.REJECTED, f"{message.msg_type} {sequence}: {refusal.text} (tag {refusal.tag})"))
@@ -232,6 +275,8 @@ class Inbound:
         self._admin(step, tags.LOGON, body, now)
 
     def _send_logout(self, step: Step, text: str, now: Now) -> None:
+        if self._phase is Phase.LOGOUT_SENT:
+            return  # once; and a peer that goes on erring must not put off the timeout
         self._admin(step, tags.LOGOUT, [(tags.TEXT, text)] if text else [], now)
         self._enter(Phase.LOGOUT_SENT, now)
 

@@ -70,6 +70,11 @@ class Session(Inbound):
         """The highest number of ours that the peer is known to have processed on this connection; see `synchronise`."""
         return self._confirmed_out
 
+    @property
+    def held_bytes(self) -> int:
+        """The size of the messages that wait beyond a gap, at most `queue_bytes_max`."""
+        return self._gaps.held_bytes
+
     def next_deadline(self) -> float | None:
         """The monotonic time in seconds by which `tick` must be called, or None while no timer runs."""
         if self._phase is Phase.AWAITING_LOGON:

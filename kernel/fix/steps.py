@@ -2,8 +2,8 @@
 
 A `Step` is everything that one input led to. The driver carries it out in this order, and nothing else is correct:
 
-1. in ONE transaction: if `reset`, delete the session's stored messages; commit what `delivered` means to the application;
-   insert `stored`; set `next_in` and `next_out` from `sequences`;
+1. in ONE transaction: if `reset`, delete the session's stored messages; commit what `delivered` means to the application, and what
+   was `refused` where that may be a fact (reports); insert `stored`; set `next_in` and `next_out` from `sequences`;
 2. only then write `writes` to the socket, in order;
 3. if `resend` is set: load the stored messages of that range and call `Session.resend`;
 4. if `disconnect` is set: close the socket.
@@ -76,6 +76,8 @@ class SessionConfig:
     """A gap that made no progress for this long is requested again, three times; then the session disconnects."""
     queue_max: int = 10_000
     """Messages kept from beyond a gap. Those above it are dropped: the open-ended ResendRequest brings them again."""
+    queue_bytes_max: int = 8 * 1024 * 1024
+    """Their size as they came, at most; again, those above it are dropped."""
     accept_reset: bool = False
     """Whether a Logon with ResetSeqNumFlag (141=Y) from the peer is honoured. A reset hides lost messages: a venue
     may allow it to its members, an initiator that must not lose a fill does not."""
@@ -136,6 +138,18 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A message for the application that was refused although its number counts as received: nobody will send it again.
+
+    It may have been a fill. `problem` is for whoever looks at it.
+    """
+
+    message: Message
+    sequence: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResendRange:
     """Sequence numbers to resend, both inclusive."""
 
@@ -170,6 +184,7 @@ class Step:
 
     sequences: Sequences = Sequences()
     delivered: list[Delivery] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
     stored: list[StoredMessage] = field(default_factory=list)
     writes: list[bytes] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)

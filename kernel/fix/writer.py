@@ -51,9 +51,9 @@ class Writer:
             if not policy(message):
                 continue
             self._gap_fill(step, gap_start, message.sequence, sending_time)
-            step.writes.append(
-                self._frame(message.msg_type, message.sequence, sending_time, message.body, orig_sending_time=message.sent_time)
-            )
+            # Sent by an owner whose clock was ahead of ours: OrigSendingTime (122) must not be after SendingTime (52).
+            stamp = max(sending_time, message.sent_time)
+            step.writes.append(self._frame(message.msg_type, message.sequence, stamp, message.body, orig_sending_time=message.sent_time))
             sent += 1
             gap_start = message.sequence + 1
         self._gap_fill(step, gap_start, wanted.end + 1, sending_time)

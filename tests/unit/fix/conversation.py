@@ -38,8 +38,11 @@ def shown(data: bytes, now: Now) -> str:
 class Acceptor:
     """An acceptor `ISLD` that the test plays the peer `TW` of. Keeps what the driver would: stored messages and the last step."""
 
+    role = Role.ACCEPTOR
+    app_types = frozenset({"D", "F", "G", "H", "AF"})
+
     def __init__(self, *, next_in: int = 1, next_out: int = 1, policy: ResendPolicy = resend_all, **options: Any) -> None:
-        self.config = SessionConfig(Role.ACCEPTOR, "ISLD", "TW", frozenset({"D", "F", "G", "H", "AF"}), **options)
+        self.config = SessionConfig(self.role, "ISLD", "TW", self.app_types, **options)
         self.session = Session(self.config, Sequences(next_in, next_out))
         self.reader = MessageReader()
         self.policy = policy
@@ -80,3 +83,10 @@ class Acceptor:
             written += [shown(data, self.now) for data in step.writes]
             self.delivered += [delivery.sequence for delivery in step.delivered]
         return written
+
+
+class Initiator(Acceptor):
+    """An initiator `ISLD` that hears reports from its venue `TW`."""
+
+    role = Role.INITIATOR
+    app_types = frozenset({"8", "9"})
