@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kernel.errors import (
     AbortedError,
     AlreadyExistsError,
+    FailedPreconditionError,
     FieldViolation,
     InvalidArgumentError,
     NotFoundError,
@@ -223,7 +224,10 @@ def foreign_account(account_id: str) -> PermissionDeniedError:
 
 _INVALIDITIES: dict[Reason, type[TrademeshError]] = {
     Reason.ACCOUNT_NOT_ALLOWED: PermissionDeniedError,
+    Reason.ROLE_REQUIRED: PermissionDeniedError,
     Reason.INSTRUMENT_NOT_FOUND: NotFoundError,
+    Reason.ORDER_NOT_FOUND: NotFoundError,
+    Reason.ORDER_TERMINAL: FailedPreconditionError,
     Reason.IDEMPOTENCY_KEY_REUSED: AlreadyExistsError,
 }
 
