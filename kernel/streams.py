@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -229,7 +229,7 @@ class EnvelopeStream(Generic[E]):
         self._sequence = 0
         self._position = ""
 
-    async def run(self, resume_token: str) -> AsyncIterator[E]:
+    async def run(self, resume_token: str) -> AsyncGenerator[E, None]:
         """Yield the stream's messages; the last one is `end`.
 
         Raises:

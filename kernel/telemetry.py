@@ -131,6 +131,7 @@ class Telemetry:
     metrics: Metrics = field(default_factory=Metrics)
     tracing: Tracing | None = None
     _task: asyncio.Task[None] | None = None
+    _exports: list[Callable[[list[Sample]], None]] = field(default_factory=list)
     _stops: list[Callable[[], object]] = field(default_factory=list)
 
     def start(self) -> None:
@@ -142,7 +143,7 @@ class Telemetry:
 
         self.tracing = start_tracing(config)
         self._stops.append(self.tracing.stop)
-        exports: list[Callable[[list[Sample]], None]] = []
+        exports = self._exports
         if config.folder is not None:
             lines = RotatingLines(config.folder / f"{config.instance}.metrics.jsonl")
             self._stops.append(lines.close)
@@ -153,19 +154,16 @@ class Telemetry:
             otlp = OtlpMetrics(config)
             self._stops.append(otlp.stop)
             exports.append(otlp.export)
-        self._task = asyncio.get_running_loop().create_task(self._export_forever(exports))
+        self._task = asyncio.get_running_loop().create_task(self._export_forever())
 
-    async def _export_forever(self, exports: list[Callable[[list[Sample]], None]]) -> None:
-        try:
-            while True:
-                await asyncio.sleep(self.config.metrics_interval_seconds)
-                self._export(exports)
-        finally:
-            self._export(exports)
+    async def _export_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.metrics_interval_seconds)
+            self._export()
 
-    def _export(self, exports: list[Callable[[list[Sample]], None]]) -> None:
+    def _export(self) -> None:
         samples = list(self.metrics.collect())
-        for export in exports:
+        for export in self._exports:
             try:
                 export(samples)
             except OSError as error:
@@ -177,6 +175,7 @@ class Telemetry:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+            self._export()
         for stop in reversed(self._stops):
             # Exporters flush on stop, and a collector that does not answer must not hold the loop.
             await asyncio.to_thread(stop)
