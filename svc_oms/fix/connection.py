@@ -25,7 +25,7 @@ from kernel.fix.session import Session
 from kernel.fix.steps import AppMessage, NoticeKind, Now, Phase, ResendRange, Sequences, SessionConfig, Step
 from kernel.ports import Clock
 from svc_oms.fix.ports import InboundBatch, Persist, SessionChange, SessionHost
-from svc_oms.fix.reports import read_delivery
+from svc_oms.fix.reports import InboundReport, read_delivery, read_refused
 from svc_oms.fix.routing import LinkView
 
 _log = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ class _Link:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     committed: Sequences
+    confirmed: int = 0
+    """What the venue had confirmed before the step that is being carried out: a report is judged by that."""
 
 
 class _Numbering:
@@ -150,6 +152,7 @@ class VenueConnection:
                 failures = failures + 1 if lasted < self._config.backoff_seconds_max else 0
                 _log.info("fix connection ended", extra={"venue": self._config.venue, "reason": str(error)})
             finally:
+                self._ready.clear()
                 if self._link is not None:
                     self._break(self._link)
             await self._pause(failures)
@@ -205,6 +208,9 @@ class VenueConnection:
         config = self._config
         async with asyncio.timeout(config.connect_timeout_seconds):
             reader, writer = await asyncio.open_connection(config.host, config.port, limit=config.read_bytes_max)
+        if self._stopping.is_set():
+            writer.transport.abort()
+            raise LinkBrokenError("stopped before the connection stood")
         writer.transport.set_write_buffer_limits(high=0)
         self._link = link = _Link(session, MessageReader(), reader, writer, session.sequences)
         async with self._lock:
@@ -248,6 +254,7 @@ class VenueConnection:
             while True:
                 self._log_notices(step)
                 await self._commit(link, step)
+                link.confirmed = link.session.confirmed_out
                 await self._write(link, step.data)
                 if step.disconnect is not None:
                     raise LinkBrokenError(step.disconnect)
@@ -263,9 +270,10 @@ class VenueConnection:
 
     async def _commit(self, link: _Link, step: Step) -> None:
         assert not step.reset, "an initiator accepts no reset"
-        reports = tuple(report for delivery in step.delivered for report in read_delivery(delivery, self._config.venue))
+        reports: list[InboundReport] = [report for delivery in step.delivered for report in read_delivery(delivery, self._config.venue)]
+        reports += [read_refused(refused) for refused in step.refused]
         if reports or step.stored or step.sequences != link.committed:
-            await self._host.on_reports(InboundBatch(reports, SessionChange.of(step), link.session.confirmed_out))
+            await self._host.on_reports(InboundBatch(tuple(reports), SessionChange.of(step), link.confirmed))
             link.committed = step.sequences
 
     async def _write(self, link: _Link, data: bytes) -> None:

@@ -29,7 +29,8 @@ class SessionChange:
 class InboundBatch:
     """Everything that one read from the socket brought, in order; `reports` is empty where only the numbers moved.
 
-    `confirmed_sequence` is the highest number of ours that the venue is known to have processed: see `routing.is_evidence`.
+    `confirmed_sequence` is the highest number of ours that the venue was known to have processed before this read: see
+    `routing.is_evidence`.
     """
 
     reports: tuple[InboundReport, ...]

@@ -12,11 +12,11 @@ from kernel.fix import tags
 from kernel.fix.dictionary import VALUE_INCORRECT
 from kernel.fix.fieldtypes import format_date
 from kernel.fix.message import FieldError, Message
-from kernel.fix.steps import Delivery, StoredMessage
+from kernel.fix.steps import Delivery, Refused, StoredMessage
 from kernel.values import ZERO
 from svc_oms.domain import OrderState, ReportKind
 from svc_oms.domain.commands import VenueReport
-from svc_oms.fix.requests import order_id_of
+from svc_oms.fix.requests import body_fields, order_id_of
 
 RAW_BYTES_MAX = 8192
 NO_REASON = -1
@@ -97,7 +97,7 @@ class MessageRefused:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableReport:
-    """A report with a field that is not of its type. It may hold a fill: somebody must look at it."""
+    """A report that was refused, or has a field that is not of its type. It may hold a fill: somebody must look at it."""
 
     sequence: int
     problem: str
@@ -105,6 +105,11 @@ class UnreadableReport:
 
 
 InboundReport = OrderReport | MassStatusEnd | MessageRefused | UnreadableReport
+
+
+def read_refused(refused: Refused) -> UnreadableReport:
+    """What is kept of a message that the session refused, and that nobody will send again."""
+    return UnreadableReport(refused.sequence, f"refused: {refused.problem}", refused.message.raw[:RAW_BYTES_MAX])
 
 
 def read_delivery(delivery: Delivery, venue: str) -> tuple[InboundReport, ...]:
@@ -204,8 +209,8 @@ def refusal_of(refused: MessageRefused, sent: StoredMessage, venue: str) -> Orde
         kind = ReportKind.REQUEST_REFUSED
     else:
         return None
-    fields = dict(field.split("=", 1) for field in sent.body.decode("latin-1").split("\x01") if field)
-    ids = (fields[str(tags.CL_ORD_ID)], fields.get(str(tags.ORIG_CL_ORD_ID), ""), "")
+    fields = body_fields(sent)
+    ids = (fields[tags.CL_ORD_ID], fields.get(tags.ORIG_CL_ORD_ID, ""), "")
     state = OrderState.REJECTED if kind is ReportKind.REFUSED else None
     report = _answer(kind, venue, ids, format_date(refused.time.date()), refused.time, state, refused.reason, refused.text, refused.raw)
     return OrderReport(sent.reference, report)
@@ -259,5 +264,9 @@ def _trade_date(message: Message, transact_time: datetime) -> str:
 
 
 def _transact_time(message: Message) -> datetime:
-    """TransactTime (60), else SendingTime (52), which every message that was delivered has."""
-    return message.timestamp(tags.TRANSACT_TIME) or message.timestamp(tags.SENDING_TIME) or datetime.fromtimestamp(0, UTC)
+    """TransactTime (60), else when it was first sent: a resend changes 52, and a fill resent after midnight must keep its trade date."""
+    for tag in (tags.TRANSACT_TIME, tags.ORIG_SENDING_TIME, tags.SENDING_TIME):
+        time = message.timestamp(tag)
+        if time is not None:
+            return time
+    return datetime.fromtimestamp(0, UTC)

@@ -12,7 +12,7 @@ from datetime import datetime
 from kernel.fix import tags
 from kernel.fix.fieldtypes import format_timestamp
 from kernel.fix.message import Field
-from kernel.fix.steps import AppMessage
+from kernel.fix.steps import AppMessage, StoredMessage
 from kernel.values import format_decimal
 from svc_oms.domain import Action, Order, OrderType, PendingRequest, Side, TimeInForce
 
@@ -36,6 +36,12 @@ def order_id_of(client_order_id: str) -> str:
     head = client_order_id[:_ORDER_ID_LENGTH]
     ours = _ORDER_ID.fullmatch(head) is not None and client_order_id[_ORDER_ID_LENGTH : _ORDER_ID_LENGTH + 1] in ("", "-")
     return head if ours else ""
+
+
+def body_fields(message: StoredMessage) -> dict[int, str]:
+    """The body of a message of ours as it was stored; none has a repeating group."""
+    pairs = (field.split("=", 1) for field in message.body.decode("latin-1").split("\x01") if field)
+    return {int(tag): text for tag, text in pairs}
 
 
 def new_order(order: Order, time: datetime) -> AppMessage:

@@ -22,6 +22,7 @@ from kernel.fix import tags
 from kernel.fix.fieldtypes import parse_timestamp
 from kernel.fix.steps import StoredMessage
 from svc_oms.domain import Action, Order, OrderState, unsent
+from svc_oms.fix.requests import body_fields
 
 UNSENT_SECONDS_MAX: Final = 5.0
 UNANSWERED_SECONDS_MAX: Final = 10.0
@@ -86,7 +87,7 @@ def is_overdue(sent_time: datetime, now: datetime) -> bool:
 def resend(message: StoredMessage, order: Order | None, *, killed: bool, now: datetime) -> bool:
     """Whether a stored message that the venue missed is sent again; otherwise its number is gap-filled.
 
-    `order` is the order as it is now, None where there is none. Cancels go again while they are open. A new order or a replace goes
+    `order` is the order as it is now, None where there is none. A cancel goes again while it is open. A new order or a replace goes
     again only while it is what everybody still wants: not answered, not being cancelled, not killed, and not older than
     `UNSENT_SECONDS_MAX`; otherwise the gap makes the venue certain not to have it, and a status request resolves it. Status requests
     are asked afresh.
@@ -95,14 +96,14 @@ def resend(message: StoredMessage, order: Order | None, *, killed: bool, now: da
         return False
     fresh = not killed and (now - parse_timestamp(message.sent_time)).total_seconds() < UNSENT_SECONDS_MAX
     cancelling = any(request.action is Action.CANCEL for request in order.requests)
-    open_requests = {request.action for request in order.requests if request.sent}
-    if message.msg_type == tags.ORDER_CANCEL_REQUEST:
-        return Action.CANCEL in open_requests
     if message.msg_type == tags.NEW_ORDER_SINGLE:
         return fresh and not cancelling and order.state is OrderState.PENDING_NEW
-    if message.msg_type == tags.ORDER_CANCEL_REPLACE_REQUEST:
-        return fresh and not cancelling and Action.REPLACE in open_requests and order.state is not OrderState.UNKNOWN
-    return False
+    if message.msg_type not in (tags.ORDER_CANCEL_REQUEST, tags.ORDER_CANCEL_REPLACE_REQUEST):
+        return False
+    request = order.request(body_fields(message)[tags.CL_ORD_ID])
+    if request is None or not request.sent:
+        return False
+    return request.action is Action.CANCEL or (fresh and not cancelling and order.state is not OrderState.UNKNOWN)
 
 
 def in_doubt(order: Order, sent_before: int) -> bool:

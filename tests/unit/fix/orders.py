@@ -82,5 +82,13 @@ def sent_request(order: Order, sequence: int = 9) -> Order:
     return after(order, c.RouteRequest(request.action, request.venue_client_order_id, sequence, NOW))
 
 
+def refused_request(order: Order) -> Order:
+    """The venue refuses the last request."""
+    fields = [(11, order.requests[-1].venue_client_order_id), (37, "V-1"), (39, "0"), (41, order.order_id), (102, "0"), (434, "1")]
+    (read,) = read_delivery(delivered(received("9", fields)), "XSIM")
+    assert isinstance(read, OrderReport)
+    return after(order, c.RecordReport(read.report, NOW))
+
+
 def unknown(order: Order) -> Order:
     return after(order, c.MarkUnknown(order.venue_client_order_id, NOW + timedelta(seconds=10)))

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from kernel.fix.codec import encode_body, parse
+from kernel.fix.codec import encode_body, frame, parse
 from kernel.fix.dictionary import validate
 from kernel.fix.steps import AppMessage, StoredMessage
 from svc_oms.domain import OrderState, OrderType, ReportKind, TimeInForce
@@ -251,3 +251,16 @@ def test_reports_drive_the_domain() -> None:
     assert order.state is OrderState.FILLED
     order = orders.reported(order, [(17, "E-4"), (19, "E-3"), (150, "H"), (39, "1"), (14, "40")])
     assert (order.state, order.filled_quantity) == (OrderState.PARTIALLY_FILLED, Decimal(40))
+
+
+def test_a_fill_without_transact_time_has_one_trade_date_however_often_it_is_resent() -> None:
+    """Its key is (venue, trade date, ExecID): resent after midnight with another SendingTime, it must not count twice."""
+    fields = [(6, "0"), (11, ORDER_ID), (14, "1"), (17, "E-1"), (31, "10"), (32, "1"), (37, "V"), (39, "1"), (54, "1"), (55, "AAPL")]
+    body = encode_body([*fields, (150, "F"), (151, "0")])
+    keys = []
+    for now, original in (("20260803-23:59:59.900", None), ("20260804-00:00:01.000", "20260803-23:59:59.900")):
+        data = frame("FIX.4.4", "8", sequence=5, sender="XSIM", target="TM", sending_time=now, body=body, orig_sending_time=original)
+        (read,) = read_delivery(delivered(parse(data)), "XSIM")
+        assert isinstance(read, OrderReport)
+        keys.append(read.report.key)
+    assert keys[0] == keys[1]

@@ -1,5 +1,6 @@
 """What is sent, refused, resent and asked, decided without I/O."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -72,8 +73,10 @@ def test_overdue() -> None:
     assert is_overdue(NOW - timedelta(seconds=10), NOW)
 
 
-def stored(msg_type: str, age: float = 0.0) -> StoredMessage:
-    return StoredMessage(7, msg_type, b"", format_timestamp(NOW - timedelta(seconds=age)), ORDER_ID)
+def stored(msg_type: str, age: float = 0.0, *, of: Order | None = None) -> StoredMessage:
+    """A message of an order, or of the last request of `of`."""
+    identity = of.requests[-1].venue_client_order_id if of is not None else ORDER_ID
+    return StoredMessage(7, msg_type, f"11={identity}\x01".encode(), format_timestamp(NOW - timedelta(seconds=age)), ORDER_ID)
 
 
 def test_a_fresh_order_that_everybody_wants_is_sent_again() -> None:
@@ -97,16 +100,28 @@ def test_stale_killed_cancelled_or_answered_orders_are_gap_filled(order: Order |
 
 def test_open_cancels_are_sent_again_however_old() -> None:
     order = orders.cancelling(orders.acknowledged(), sent=True)
-    assert resend(stored("F", 3600), order, killed=True, now=NOW)
-    assert not resend(stored("F"), orders.acknowledged(), killed=False, now=NOW)
+    assert resend(stored("F", 3600, of=order), order, killed=True, now=NOW)
+    assert not resend(stored("F", of=order), orders.acknowledged(), killed=False, now=NOW)
 
 
 def test_replaces_are_sent_again_like_orders() -> None:
     order = orders.replacing(orders.acknowledged(), sent=True)
-    assert resend(stored("G"), order, killed=False, now=NOW)
-    assert not resend(stored("G", 5.0), order, killed=False, now=NOW)
-    assert not resend(stored("G"), order, killed=True, now=NOW)
-    assert not resend(stored("G"), orders.cancelling(order), killed=False, now=NOW)
+    assert resend(stored("G", of=order), order, killed=False, now=NOW)
+    assert not resend(stored("G", 5.0, of=order), order, killed=False, now=NOW)
+    assert not resend(stored("G", of=order), order, killed=True, now=NOW)
+    assert not resend(stored("G", of=order), orders.cancelling(order), killed=False, now=NOW)
+
+
+@pytest.mark.parametrize(("msg_type", "asked"), [("G", orders.replacing), ("F", orders.cancelling)])
+def test_a_request_that_was_refused_is_not_sent_again_for_the_next_one(msg_type: str, asked: Callable[..., Order]) -> None:
+    """A venue that lost its memory asks for everything; the first request is history."""
+    before = asked(orders.acknowledged(), sent=True)
+    first = stored(msg_type, of=before)
+    identity = before.requests[-1].venue_client_order_id
+    again = asked(orders.refused_request(before), sent=True)
+    assert again.requests[-1].venue_client_order_id != identity
+    assert resend(stored(msg_type, of=again), again, killed=False, now=NOW)
+    assert not resend(first, again, killed=False, now=NOW)
 
 
 @pytest.mark.parametrize("msg_type", ["H", "AF", "j"])

@@ -90,6 +90,15 @@ class Venue:
         assert self._writer is not None
         self._take(self._session.send(messages, now()), self._writer)
 
+    def push_and_confirm(self, sequence: int, *messages: AppMessage) -> None:
+        """Reports, and behind them the answer to a TestRequest that asks for `sequence`, in one write."""
+        assert self._session is not None
+        assert self._writer is not None
+        reports, answer = self._session.send(messages, now()), Step()
+        self._session._admin(answer, tags.HEARTBEAT, [(tags.TEST_REQ_ID, f"SYNC-{sequence}")], now())
+        answer.writes, answer.stored, answer.sequences = reports.writes + answer.writes, reports.stored, self._session.sequences
+        self._take(answer, self._writer)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.disconnect()
