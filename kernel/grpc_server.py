@@ -23,7 +23,7 @@ from kernel.identity import Authenticator
 from kernel.logs import LineWriter
 from kernel.server_admission import Admission, Lane
 from kernel.server_journal import RpcJournal
-from kernel.server_pipeline import Pipeline
+from kernel.server_pipeline import Pipeline, Route
 from kernel.server_policy import MethodPolicy, ServiceBinding, bound_methods
 from kernel.telemetry import Sample, Telemetry
 
@@ -160,7 +160,7 @@ class GrpcServer:
     async def _handlers(self) -> _Handlers:
         names = [binding.descriptor.full_name for binding in self._services]
         bindings = [*self._services, _reflection_binding(names)]
-        routes: dict[str, Callable[[Any], grpc.RpcMethodHandler[Any, Any]]] = {}
+        routes: dict[str, Route] = {}
         traced: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         tracing = self._telemetry.tracing
         for method in (method for binding in bindings for method in bound_methods(binding)):
@@ -224,11 +224,11 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def __init__(
         self,
-        routes: dict[str, Callable[[Any], grpc.RpcMethodHandler[Any, Any]]],
+        routes: dict[str, Route],
         traced: dict[str, grpc.RpcMethodHandler[Any, Any]],
         health: dict[str, grpc.RpcMethodHandler[Any, Any]],
         sampled: Callable[[Any], bool] | None,
-        unknown: Callable[[str], Callable[[Any], grpc.RpcMethodHandler[Any, Any]]],
+        unknown: Callable[[str], Route],
     ) -> None:
         self._routes = routes
         self._traced = traced
@@ -243,7 +243,8 @@ class _Handlers(grpc.GenericRpcHandler):
             return self._health.get(path) or self._unknown(path)(metadata)
         if self._sampled is not None and self._sampled(metadata):
             return self._traced[path]
-        return route(metadata)
+        handler: grpc.RpcMethodHandler[Any, Any] = route(metadata)
+        return handler
 
 
 def _health_handlers(servicer: health.aio.HealthServicer) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import Message
@@ -25,17 +25,12 @@ from kernel.errors import (
     Reason,
     TrademeshError,
 )
-from kernel.server_admission import Admission, Lane
+from kernel.server_admission import Admission, Lane, Metadata
 from kernel.server_context import CallContext, current_call
 from kernel.server_journal import RpcJournal
 from kernel.server_policy import BoundMethod, MethodPolicy
 from kernel.server_streams import CheckedRequests, decode
 from kernel.status import DETAILS_KEY, status_code, to_status
-
-if TYPE_CHECKING:
-    _RpcMethodHandler = grpc.RpcMethodHandler[bytes, bytes]
-else:
-    _RpcMethodHandler = grpc.RpcMethodHandler
 
 _logger = logging.getLogger(__name__)
 
@@ -59,8 +54,8 @@ class Route:
         if method.server_streaming:
             self.call_type = _BidiCall if method.client_streaming else _ServerStreamCall
 
-    def __call__(self, metadata: Any) -> grpc.RpcMethodHandler[bytes, bytes]:
-        """Return the handler of one call."""
+    def __call__(self, metadata: Metadata) -> Any:
+        """Return what gRPC takes for the handler of one call."""
         return self.call_type(self, metadata)
 
 
@@ -134,15 +129,15 @@ class _Anything:
         return data
 
 
-class _Call(_RpcMethodHandler):
-    """One call: what gRPC takes for its handler, its place in a lane and its entry in the journal."""
+class _Call:
+    """One call: what gRPC takes for its handler (by its attributes), its place in a lane and its entry in the journal."""
 
     request_streaming = False
     response_streaming = False
     request_deserializer = None
     response_serializer = None
 
-    def __init__(self, route: Route, metadata: Any) -> None:
+    def __init__(self, route: Route, metadata: Metadata) -> None:
         self.route = route
         self.metadata = metadata
         self.started = time.perf_counter()
@@ -206,7 +201,7 @@ class _UnaryCall(_Call):
 class _ServerStreamCall(_Call):
     response_streaming = True
 
-    async def serve(self, requests: Any, grpc_context: Any) -> AsyncIterator[bytes]:
+    async def serve(self, requests: Any, grpc_context: Any) -> AsyncGenerator[bytes, None]:
         route = self.route
         method, lane = route.method, route.lane
         if not lane.enter():

@@ -29,7 +29,8 @@ def _parse(method: BoundMethod, data: bytes) -> Message:
     if len(data) > bytes_max:
         text = f"the message has {len(data)} bytes; {method.path} takes at most {bytes_max}"
         raise InvalidArgumentError(Reason.MESSAGE_TOO_LARGE, text, metadata={"bytes_max": str(bytes_max)})
-    return validation.parse(method.request_type, data)
+    request: Message = validation.parse(method.request_type, data)
+    return request
 
 
 def _check(method: BoundMethod, request: Message) -> None:

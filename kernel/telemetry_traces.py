@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
-from opentelemetry import trace
 from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 from opentelemetry.instrumentation.grpc import aio_client_interceptors, aio_server_interceptor
 from opentelemetry.sdk.resources import Resource
@@ -99,17 +98,17 @@ class _RecordedQueries(AsyncPGInstrumentor):
     async def _do_execute(self, func: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not get_current_span().is_recording():
             return await func(*args, **kwargs)
-        return await super()._do_execute(func, instance, args, kwargs)
+        return await super()._do_execute(func, instance, args, kwargs)  # type: ignore[no-untyped-call]
 
     async def _do_cursor_execute(self, func: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not get_current_span().is_recording():
             return await func(*args, **kwargs)
-        return await super()._do_cursor_execute(func, instance, args, kwargs)
+        return await super()._do_cursor_execute(func, instance, args, kwargs)  # type: ignore[no-untyped-call]
 
     async def _do_prepared_execute(self, func: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not get_current_span().is_recording():
             return await func(*args, **kwargs)
-        return await super()._do_prepared_execute(func, instance, args, kwargs)
+        return await super()._do_prepared_execute(func, instance, args, kwargs)  # type: ignore[no-untyped-call]
 
 
 def start_tracing(config: TelemetryConfig) -> Tracing:
@@ -118,7 +117,7 @@ def start_tracing(config: TelemetryConfig) -> Tracing:
     provider = TracerProvider(sampler=ParentBased(_CallsOnly()), resource=resource, shutdown_on_exit=False)
     for exporter in _exporters(config):
         provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=SPAN_QUEUE_MAX))
-    queries = _RecordedQueries()
+    queries = _RecordedQueries()  # type: ignore[no-untyped-call]
     queries.instrument(tracer_provider=provider)
     return Tracing(provider, HeadSampler(config.root_ratio), (queries.uninstrument, provider.shutdown))
 
@@ -132,8 +131,3 @@ def _exporters(config: TelemetryConfig) -> list[SpanExporter]:
 
         exporters.append(span_exporter(config.otlp_endpoint))
     return exporters
-
-
-def is_recording() -> bool:
-    """Return whether the current span is recorded."""
-    return trace.get_current_span().is_recording()

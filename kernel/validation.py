@@ -47,7 +47,7 @@ def refuse_unknown_fields(message: Message) -> None:
         InvalidArgumentError: FIELD_UNKNOWN.
     """
     size = message.ByteSize()
-    message.DiscardUnknownFields()  # type: ignore[attr-defined]
+    message.DiscardUnknownFields()
     if message.ByteSize() != size:
         raise InvalidArgumentError(
             Reason.FIELD_UNKNOWN, f"{message.DESCRIPTOR.full_name} carries fields that this version of the contract does not know"
@@ -95,7 +95,7 @@ def _check_depth(descriptor: Descriptor, path: tuple[str, ...]) -> None:
             _check_depth(field.message_type, (*path, descriptor.full_name))
 
 
-def _violation(descriptor: Descriptor, violation: Any) -> FieldViolation:
+def _violation(descriptor: Any, violation: Any) -> FieldViolation:
     elements: Sequence[Any] = violation.field.elements if violation.field is not None else ()
     path = "".join(_step(element, first=index == 0) for index, element in enumerate(elements))
     message = str(violation.message or "")
@@ -115,7 +115,7 @@ def _step(element: Any, *, first: bool) -> str:
     return f'{name}["{value}"]' if isinstance(value, str) else f"{name}[{value}]"
 
 
-def _fields_at(descriptor: Descriptor, elements: Sequence[Any]) -> frozenset[str]:
+def _fields_at(descriptor: Any, elements: Sequence[Any]) -> frozenset[str]:
     """Names of the fields of the message that a path leads to; none where the path leads to a plain value."""
     for element in elements:
         field = descriptor.fields_by_name.get(str(element.field_name))
