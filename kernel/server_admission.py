@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +19,8 @@ RETRY_AFTER_SECONDS = 0.25
 
 Metadata = Sequence[tuple[str, Any]]
 
-_TRACEPARENT_LENGTH = 55
+# Checked whole, because the id in it is written into logs as it is.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 # Ids only have to differ; a system call for each would cost more than the rest of the admission.
 _trace_bits = random.Random(random.SystemRandom().getrandbits(128)).getrandbits
 
@@ -87,7 +89,7 @@ class Admission:
             from kernel.telemetry_traces import current_traceparent
 
             traceparent = current_traceparent()
-        if len(traceparent) != _TRACEPARENT_LENGTH:
+        if _TRACEPARENT.fullmatch(traceparent) is None:
             traceparent = new_traceparent()
         return CallContext(
             identity,
