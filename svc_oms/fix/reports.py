@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 from kernel.fix import tags
 from kernel.fix.dictionary import VALUE_INCORRECT
-from kernel.fix.fieldtypes import format_date
 from kernel.fix.message import FieldError, Message
 from kernel.fix.steps import Delivery, Refused, StoredMessage
 from kernel.values import ZERO
@@ -212,7 +211,7 @@ def refusal_of(refused: MessageRefused, sent: StoredMessage, venue: str) -> Orde
     fields = body_fields(sent)
     ids = (fields[tags.CL_ORD_ID], fields.get(tags.ORIG_CL_ORD_ID, ""), "")
     state = OrderState.REJECTED if kind is ReportKind.REFUSED else None
-    report = _answer(kind, venue, ids, format_date(refused.time.date()), refused.time, state, refused.reason, refused.text, refused.raw)
+    report = _answer(kind, venue, ids, refused.time.date().isoformat(), refused.time, state, refused.reason, refused.text, refused.raw)
     return OrderReport(sent.reference, report)
 
 
@@ -259,8 +258,9 @@ def _state(message: Message) -> OrderState | None:
 
 
 def _trade_date(message: Message, transact_time: datetime) -> str:
-    """TradeDate (75), whose form the session has checked, else the day of the transaction in UTC."""
-    return message.get(tags.TRADE_DATE) or format_date(transact_time.date())
+    """TradeDate (75) as our contract writes dates (the session has checked its form), else the day of the transaction in UTC."""
+    text = message.get(tags.TRADE_DATE)
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if text else transact_time.date().isoformat()
 
 
 def _transact_time(message: Message) -> datetime:

@@ -124,7 +124,7 @@ def test_fill() -> None:
     assert report.order_id == ORDER_ID
     read = report.report
     assert read.kind is ReportKind.TRADE
-    assert read.key == ("XSIM", "20260804", "E-9")
+    assert read.key == ("XSIM", "2026-08-04", "E-9")
     assert (read.last_quantity, read.last_price, read.cumulative_quantity) == (Decimal(40), Decimal("101.5"), Decimal(40))
     assert read.state is OrderState.PARTIALLY_FILLED
     assert read.transact_time == datetime(2026, 8, 3, 9, 30, 0, 250000, tzinfo=UTC)
@@ -132,11 +132,11 @@ def test_fill() -> None:
 
 
 def test_trade_date_falls_back_to_the_transaction_and_then_to_the_message() -> None:
-    assert read_one(ORDER_ID, t60="20260805-23:59:59.999").report.trade_date == "20260805"
+    assert read_one(ORDER_ID, t60="20260805-23:59:59.999").report.trade_date == "2026-08-05"
     body = [(6, "0"), (11, ORDER_ID), (14, "0"), (17, "E"), (37, "V"), (39, "0"), (54, "2"), (55, "AAPL"), (150, "0"), (151, "0")]
     (report,) = read_delivery(delivered(received("8", body)), "XSIM")
     assert isinstance(report, OrderReport)
-    assert report.report.trade_date == "20260803"
+    assert report.report.trade_date == "2026-08-03"
 
 
 @pytest.mark.parametrize(
