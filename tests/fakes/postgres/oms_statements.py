@@ -1,0 +1,377 @@
+"""The order service's statements. `svc_oms/migrations` says what the functions among them do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from svc_oms.store import fix_sessions, keys, kill_switches, orders, projection, reads, venue_requests
+from tests.fakes.postgres import kernel_statements
+from tests.fakes.postgres.kernel_statements import append, one, stream_events
+from tests.fakes.postgres.rows import Row, columns, rows
+from tests.fakes.postgres.server import Handler, MemoryPostgres, Tx
+
+TABLES = (*kernel_statements.TABLES, "orders", "execution", "venue_request", "request_key", "kill_switch", "fix_session", "fix_message")
+
+_ORDER = columns(
+    "order_id", "sequence", "account_id", "tenant", "principal", "instrument_id", "venue", "side", "state", "open", "version", "snapshot"
+)
+_EXECUTION = columns("venue", "trade_date", "exec_id", "sequence", "order_id", "account_id", "instrument_id", "payload")
+_REQUEST = columns("venue_client_order_id", "number", "venue", "order_id", "action", "requested_at", "sent_at", "overdue")
+_KEY = columns("account_id", "request_id", "command_hash", "answer", "created_at")
+_SWITCH = columns("scope", "scope_id", "active", "version", "cancel_open_orders")
+_SESSION = columns("session", "next_in", "next_out")
+_MESSAGE = columns("session", "sequence", "msg_type", "order_id", "body", "sent_time")
+
+_ABANDONED = 12
+
+
+def oms_server(clock: Callable[[], datetime], moment: Callable[[], float]) -> MemoryPostgres:
+    """Return a server with the order service's schema, as its migrations leave it."""
+    server = MemoryPostgres(TABLES, STATEMENTS, clock, moment)
+    server.tables["kill_switch"][1, "*"] = Row(_SWITCH, (1, "*", False, 0, False))
+    return server
+
+
+# Orders and their read models.
+
+
+async def _first_events(tx: Tx, streams: Sequence[str]) -> list[Row]:
+    first = [found[0] for stream_id in dict.fromkeys(streams) if (found := stream_events(tx, stream_id))]
+    return rows(
+        ("stream_id", "type", "payload", "tx", "position"),
+        [(event.stream_id, event.type, event.payload, event.position.tx, event.position.position) for event in first],
+    )
+
+
+async def _events_after(tx: Tx, streams: Sequence[str], versions: Sequence[int]) -> list[Row]:
+    found = [event for stream_id, version in zip(streams, versions, strict=True) for event in stream_events(tx, stream_id)[version:]]
+    return rows(("stream_id", "type", "payload"), [(event.stream_id, event.type, event.payload) for event in found])
+
+
+async def _create(
+    tx: Tx,
+    order_ids: Sequence[str],
+    accounts: Sequence[str],
+    tenants: Sequence[str],
+    principals: Sequence[str],
+    instruments: Sequence[str],
+    venues: Sequence[str],
+    sides: Sequence[int],
+    states: Sequence[int],
+    types: Sequence[str],
+    payloads: Sequence[bytes],
+    snapshots: Sequence[bytes],
+    arrivals: Sequence[int],
+) -> list[Row]:
+    count = len(order_ids)
+    assert list(order_ids) == sorted(set(order_ids)), "orders are given in ascending id"
+    numbers, ones, streams = list(range(1, count + 1)), [1] * count, [f"order-{order_id}" for order_id in order_ids]
+    (appended,) = await append(
+        tx, streams, count, ones, numbers, numbers, [0] * count, ones, numbers, streams, ones, types, payloads, [b""] * count
+    )
+    recorded = iter(appended["positions"])
+    positions = [None if met is not None else next(recorded) for met in appended["met"]]
+    for index in sorted(range(count), key=lambda place: arrivals[place]):
+        if positions[index] is None:
+            continue
+        order_id, state, venue = order_ids[index], int(states[index]), venues[index]
+        described = (accounts[index], tenants[index], principals[index], instruments[index], venue, int(sides[index]))
+        await _insert_order(tx, order_id, described, state, is_open=state == 1, version=1, snapshot=snapshots[index])
+        if state == 1:
+            await _queue(tx, order_id, venue, order_id, 0)
+    return rows(("tx", "positions"), [(appended["tx"], positions)])
+
+
+async def _insert_order(
+    tx: Tx, order_id: str, described: tuple[Any, ...], state: int, *, is_open: bool, version: int, snapshot: bytes
+) -> None:
+    sequence = tx.next_number("orders")
+    await tx.insert("orders", order_id, Row(_ORDER, (order_id, sequence, *described, state, is_open, version, snapshot)))
+
+
+async def _queue(tx: Tx, request: str, venue: str, order_id: str, action: int) -> None:
+    number = tx.next_number("venue_request")
+    row = Row(_REQUEST, (request, number, venue, order_id, int(action), tx.now(), None, False))
+    await tx.insert("venue_request", request, row)
+
+
+async def _project(tx: Tx, *arguments: Sequence[Any]) -> list[Row]:
+    new, changed, queued = (list(zip(*arguments[a:b], strict=True)) for a, b in ((0, 11), (11, 16), (16, 20)))
+    sent, overdue, answered = arguments[20:23]
+    executions = list(zip(*arguments[23:30], strict=True))
+    for order_id, *described, state, is_open, version, snapshot in new:
+        await _insert_order(tx, order_id, tuple(described), int(state), is_open=is_open, version=version, snapshot=snapshot)
+    for order_id, state, is_open, version, snapshot in changed:
+        await tx.lock("orders", order_id)
+        row = tx.get("orders", order_id)
+        if row is not None:
+            tx.put("orders", order_id, row.replace(state=int(state), open=is_open, version=version, snapshot=snapshot))
+    for request, venue, order_id, action in queued:
+        await _queue(tx, request, venue, order_id, action)
+    for request in sent:
+        await _change_request(tx, request, sent_at=tx.now())
+    for request in overdue:
+        await _change_request(tx, request, overdue=True)
+    await _forget(tx, answered)
+    for venue, trade_date, exec_id, *described in executions:
+        row = Row(_EXECUTION, (venue, trade_date, exec_id, tx.next_number("execution"), *described))
+        await tx.insert("execution", (venue, trade_date, exec_id), row)
+    return []
+
+
+async def _change_request(tx: Tx, request: str, **changes: Any) -> None:
+    if tx.get("venue_request", request) is None:
+        return
+    await tx.lock("venue_request", request)
+    row = tx.get("venue_request", request)
+    if row is not None:
+        tx.put("venue_request", request, row.replace(**changes))
+
+
+# The router's queue.
+
+
+def _requests(tx: Tx, limit: int, chosen: Callable[[Row], bool]) -> list[Row]:
+    found = sorted((row for row in tx.rows("venue_request") if chosen(row)), key=lambda row: row["number"])[:limit]
+    names = ("venue_client_order_id", "order_id", "action", "requested_at", "now")
+    return rows(names, [(row["venue_client_order_id"], row["order_id"], row["action"], row["requested_at"], tx.now()) for row in found])
+
+
+async def _unsent(tx: Tx, venue: str, limit: int) -> list[Row]:
+    return _requests(tx, limit, lambda row: row["venue"] == venue and row["sent_at"] is None)
+
+
+async def _late(tx: Tx, seconds: float, limit: int) -> list[Row]:
+    since = tx.now() - timedelta(seconds=seconds)
+    return _requests(tx, limit, lambda row: row["sent_at"] is None and row["action"] != 1 and row["requested_at"] < since)
+
+
+async def _unanswered(tx: Tx, seconds: float, limit: int) -> list[Row]:
+    since = tx.now() - timedelta(seconds=seconds)
+    return _requests(tx, limit, lambda row: not row["overdue"] and row["sent_at"] is not None and row["sent_at"] < since)
+
+
+async def _doubtful(tx: Tx, venue: str, logged_on_at: datetime, limit: int) -> list[Row]:
+    found = {
+        row["order_id"]
+        for row in tx.rows("venue_request")
+        if row["venue"] == venue and (row["overdue"] or (row["sent_at"] is not None and row["sent_at"] < logged_on_at))
+    }
+    return rows(("order_id",), [(order_id,) for order_id in sorted(found)[:limit]])
+
+
+async def _forget(tx: Tx, requests: Sequence[str]) -> list[Row]:
+    for request in requests:
+        if tx.get("venue_request", request) is not None:
+            await tx.lock("venue_request", request)
+            tx.delete("venue_request", request)
+    return []
+
+
+async def _counted(tx: Tx, venues: Sequence[str], dates: Sequence[str], exec_ids: Sequence[str]) -> list[Row]:
+    found = (tx.get("execution", key) for key in zip(venues, dates, exec_ids, strict=True))
+    return [row for row in found if row is not None]
+
+
+# Keys, kill switches, sessions.
+
+
+async def _read_keys(tx: Tx, accounts: Sequence[str], requests: Sequence[str]) -> list[Row]:
+    found = (tx.get("request_key", key) for key in zip(accounts, requests, strict=True))
+    return [row for row in found if row is not None]
+
+
+async def _write_keys(
+    tx: Tx, accounts: Sequence[str], requests: Sequence[str], hashes: Sequence[bytes], answers: Sequence[bytes]
+) -> list[Row]:
+    written = []
+    for account_id, request_id, command_hash, answer in zip(accounts, requests, hashes, answers, strict=True):
+        if await tx.claim("request_key", (account_id, request_id)):
+            tx.put("request_key", (account_id, request_id), Row(_KEY, (account_id, request_id, command_hash, answer, tx.now())))
+            written.append((request_id,))
+    return rows(("request_id",), written)
+
+
+async def _purge_keys(tx: Tx, days: int, limit: int) -> list[Row]:
+    since = tx.now() - timedelta(days=days)
+    old = sorted((row for row in tx.rows("request_key") if row["created_at"] < since), key=lambda row: row["created_at"])[:limit]
+    for row in old:
+        await tx.lock("request_key", (row["account_id"], row["request_id"]))
+        tx.delete("request_key", (row["account_id"], row["request_id"]))
+    return rows(("one",), [(1,)] * len(old))
+
+
+def _gate(*, exclusive: bool) -> Handler:
+    async def lock(tx: Tx) -> list[Row]:
+        await tx.lock("kill_switch", (1, "*"), exclusive=exclusive)
+        return one(1)
+
+    return lock
+
+
+async def _active(tx: Tx) -> list[Row]:
+    return [row for row in tx.rows("kill_switch") if row["active"]]
+
+
+async def _read_switches(tx: Tx, scopes: Sequence[int], ids: Sequence[str]) -> list[Row]:
+    found = (tx.get("kill_switch", key) for key in zip(scopes, ids, strict=True))
+    return [row for row in found if row is not None]
+
+
+async def _write_switches(tx: Tx, *arguments: Sequence[Any]) -> list[Row]:
+    for scope, scope_id, *rest in zip(*arguments, strict=True):
+        await tx.lock("kill_switch", (scope, scope_id))
+        tx.put("kill_switch", (scope, scope_id), Row(_SWITCH, (scope, scope_id, *rest)))
+    return []
+
+
+async def _load_session(tx: Tx, session: str) -> list[Row]:
+    row = tx.get("fix_session", session)
+    return [] if row is None else [row]
+
+
+async def _save_session(tx: Tx, session: str, next_in: int, next_out: int) -> list[Row]:
+    await tx.lock("fix_session", session)
+    held = tx.get("fix_session", session)
+    if held is not None and (held["next_in"] > next_in or held["next_out"] > next_out):
+        return []
+    tx.put("fix_session", session, Row(_SESSION, (session, next_in, next_out)))
+    return one(next_in, "next_in")
+
+
+async def _store_messages(tx: Tx, session: str, *arguments: Sequence[Any]) -> list[Row]:
+    for message in zip(*arguments, strict=True):
+        await tx.insert("fix_message", (session, message[0]), Row(_MESSAGE, (session, *message)))
+    return []
+
+
+async def _messages(tx: Tx, session: str, begin: int, end: int) -> list[Row]:
+    found = [row for row in tx.rows("fix_message") if row["session"] == session and begin <= row["sequence"] <= end]
+    return sorted(found, key=lambda row: row["sequence"])
+
+
+async def _purge_messages(tx: Tx, session: str, kept: int) -> list[Row]:
+    known = tx.get("fix_session", session)
+    oldest = 0 if known is None else known["next_out"] - kept
+    for row in list(tx.rows("fix_message")):
+        if row["session"] == session and row["sequence"] < oldest:
+            await tx.lock("fix_message", (session, row["sequence"]))
+            tx.delete("fix_message", (session, row["sequence"]))
+    return []
+
+
+# Reads.
+
+
+def _orders(tx: Tx, chosen: Callable[[Row], bool], *, by: str = "sequence", newest: bool = False, limit: int) -> list[Row]:
+    return sorted((row for row in tx.rows("orders") if chosen(row)), key=lambda row: row[by], reverse=newest)[:limit]
+
+
+async def _order(tx: Tx, order_id: str) -> list[Row]:
+    row = tx.get("orders", order_id)
+    names = ("account_id", "tenant", "version", "snapshot")
+    return [] if row is None else rows(names, [tuple(row[name] for name in names)])
+
+
+async def _existing(tx: Tx, order_ids: Sequence[str]) -> list[Row]:
+    return rows(("order_id",), [(order_id,) for order_id in set(order_ids) if tx.get("orders", order_id) is not None])
+
+
+def _list(*, open_only: bool) -> Handler:
+    async def read(tx: Tx, account_id: str, before: int, instrument_id: str, states: Sequence[int], limit: int) -> list[Row]:
+        def chosen(row: Row) -> bool:
+            shown = row["state"] in states if states else open_only or row["state"] != _ABANDONED
+            mine = row["account_id"] == account_id and row["sequence"] < before and instrument_id in ("", row["instrument_id"])
+            return bool(mine and shown and (row["open"] or not open_only))
+
+        return _orders(tx, chosen, newest=True, limit=limit)
+
+    return read
+
+
+async def _open_from(tx: Tx, account_id: str, after: int, instrument_id: str, limit: int) -> list[Row]:
+    return _orders(
+        tx,
+        lambda row: (
+            row["account_id"] == account_id and row["open"] and row["sequence"] > after and instrument_id in ("", row["instrument_id"])
+        ),
+        limit=limit,
+    )
+
+
+async def _open_of_account(tx: Tx, account_id: str, tenant: str, instrument_id: str, side: int, limit: int) -> list[Row]:
+    def chosen(row: Row) -> bool:
+        mine = (row["account_id"], row["tenant"], row["open"]) == (account_id, tenant, True)
+        return mine and instrument_id in ("", row["instrument_id"]) and side in (0, row["side"])
+
+    return _orders(tx, chosen, limit=limit)
+
+
+async def _open_covered(tx: Tx, scope: int, scope_id: str, limit: int) -> list[Row]:
+    column = {2: "account_id", 3: "principal", 4: "instrument_id", 5: "tenant"}.get(scope)
+    return _orders(
+        tx, lambda row: bool(row["open"] and (scope == 1 or (column is not None and row[column] == scope_id))), by="order_id", limit=limit
+    )
+
+
+async def _executions(tx: Tx, account_id: str, before: int, instrument_id: str, limit: int, order_id: str = "") -> list[Row]:
+    found = [
+        row
+        for row in tx.rows("execution")
+        if row["account_id"] == account_id
+        and row["sequence"] < before
+        and instrument_id in ("", row["instrument_id"])
+        and order_id in ("", row["order_id"])
+    ]
+    return sorted(found, key=lambda row: row["sequence"], reverse=True)[:limit]
+
+
+async def _tenant(tx: Tx, account_id: str) -> list[Row]:
+    found = _orders(tx, lambda row: row["account_id"] == account_id and row["tenant"] != "", limit=1)
+    return one(found[0]["tenant"]) if found else []
+
+
+async def _reached(tx: Tx, log_tx: str, position: int) -> list[Row]:
+    settled = int(log_tx) < tx.server.xmin()
+    return one(settled or any(e.position.tx == int(log_tx) and e.position.position >= position for e in tx.server.log.ordered))
+
+
+STATEMENTS: dict[str, Handler] = {
+    **kernel_statements.STATEMENTS,
+    orders._FIRST_EVENTS: _first_events,
+    orders._EVENTS_AFTER: _events_after,
+    orders._CREATE: _create,
+    projection.PROJECT: _project,
+    venue_requests._UNSENT: _unsent,
+    venue_requests._LATE: _late,
+    venue_requests._UNANSWERED: _unanswered,
+    venue_requests._DOUBTFUL: _doubtful,
+    venue_requests._FORGET: _forget,
+    venue_requests._COUNTED: _counted,
+    keys._READ: _read_keys,
+    keys._WRITE: _write_keys,
+    keys._PURGE: _purge_keys,
+    kill_switches._ENTER_GATE: _gate(exclusive=False),
+    kill_switches._CLOSE_GATE: _gate(exclusive=True),
+    kill_switches._ACTIVE: _active,
+    kill_switches._READ: _read_switches,
+    kill_switches._WRITE: _write_switches,
+    fix_sessions._LOAD: _load_session,
+    fix_sessions._SAVE: _save_session,
+    fix_sessions._STORE: _store_messages,
+    fix_sessions._MESSAGES: _messages,
+    fix_sessions._PURGE: _purge_messages,
+    reads._ORDER: _order,
+    reads._EXISTING: _existing,
+    reads._LIST: _list(open_only=False),
+    reads._LIST_OPEN: _list(open_only=True),
+    reads._OPEN_FROM: _open_from,
+    reads._OPEN_OF_ACCOUNT: _open_of_account,
+    reads._OPEN_COVERED: _open_covered,
+    reads._EXECUTIONS: _executions,
+    reads._EXECUTIONS_OF_ORDER: _executions,
+    reads._TENANT: _tenant,
+    reads._REACHED: _reached,
+}

@@ -1,0 +1,224 @@
+"""Risk's statements about decisions: `risk_open`, what a book writes back, orphans. `svc_risk/migrations` says what the function does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from svc_risk.store import facts, ledger
+from tests.fakes.postgres import kernel_statements, risk_reference
+from tests.fakes.postgres.rows import Row, blobs, columns, decimals, integers, rows, texts
+from tests.fakes.postgres.server import Handler, MemoryPostgres, Tx
+
+TABLES = (
+    *kernel_statements.TABLES,
+    *risk_reference.TABLES,
+    "account_exposure",
+    "position_exposure",
+    "trader_rate",
+    "reservation",
+    "replace_check",
+    "orphan_sweep",
+)
+
+_EXPOSURE = columns(
+    "account_id", "version", "buy_notional", "sell_notional", "gross", "reservation_count", "rate_tick", "rate_counts", "marked_at"
+)
+_POSITION = columns("account_id", "instrument_id", "position", "mark", "buy_quantity", "buy_notional", "sell_quantity", "sell_notional")
+_TRADER = columns("principal", "rate_tick", "rate_counts")
+_RESERVATION = columns(
+    "order_id", "account_id", "instrument_id", "side", "status", "quantity", "price", "filled", "pending_request_id", "pending_quantity",
+    "pending_price", "pending_confirmed", "order_version", "reserved_at", "duplicate_key", "payload_hash", "answer",
+)  # fmt: skip
+_REPLACE = columns("request_id", "order_id", "account_id", "payload_hash", "answer", "approved", "checked_at")
+_SWEEP = columns("single", "settled_until")
+
+_UNCONFIRMED_STATUS = 1
+_TRADER_SCOPE, _MESSAGE_RATE = 2, 7
+
+
+def risk_server(clock: Callable[[], datetime], moment: Callable[[], float]) -> MemoryPostgres:
+    """Return a server with risk's schema, as its migrations leave it."""
+    server = MemoryPostgres(TABLES, STATEMENTS, clock, moment)
+    server.tables["policy"][True] = Row(columns("single", "version"), (True, 1))
+    server.tables["orphan_sweep"][True] = Row(_SWEEP, (True, datetime.min.replace(tzinfo=UTC)))
+    return server
+
+
+# Opening a book.
+
+
+async def _open(
+    tx: Tx,
+    accounts: str,
+    traders: Sequence[str],
+    pair_accounts: str,
+    pair_instruments: str,
+    instruments: str,
+    order_ids: str,
+    replaces: str,
+    duplicates: str,
+    mark_age: timedelta | None,
+) -> list[Row]:
+    await risk_reference.share_policy(tx)
+    policy = tx.get("policy", True)
+    assert policy is not None
+    names = texts(accounts)
+    locked = await _lock_existing(tx, "account_exposure", names)
+    locked_traders = await _lock_traders(tx, traders)
+    moment = tx.now()
+    stale = [row["account_id"] for row in locked if mark_age is not None and row["marked_at"] < moment - mark_age]
+    pairs = dict.fromkeys(zip(texts(pair_accounts), texts(pair_instruments), strict=True))
+    pairs |= {
+        (row["account_id"], row["instrument_id"]): None
+        for row in tx.rows("position_exposure")
+        if row["account_id"] in stale and row["position"] != 0
+    }
+    positions = [row for key in pairs if (row := tx.get("position_exposure", key)) is not None]
+    wanted = dict.fromkeys([*texts(instruments), *(row["instrument_id"] for row in positions)])
+    approved = _last_approvals(tx, integers(duplicates))
+    found = {
+        "moment": moment,
+        "policy_version": policy["version"],
+        "accounts": locked or None,
+        "traders": locked_traders,
+        "revalued": stale,
+        "positions": positions or None,
+        "prices": _present(tx, "reference_price", list(wanted)) or None,
+        "feeds": list(tx.rows("price_feed")) or None,
+        "reservations": _present(tx, "reservation", texts(order_ids)) or None,
+        "replaces": _present(tx, "replace_check", texts(replaces)) or None,
+        "duplicate_keys": list(approved) or None,
+        "duplicate_times": list(approved.values()) or None,
+    }
+    return rows(tuple(found), [tuple(found.values())])
+
+
+async def _lock_existing(tx: Tx, table: str, keys: Sequence[str]) -> list[Row]:
+    for key in sorted(keys):
+        if tx.get(table, key) is not None:
+            await tx.lock(table, key)
+    return _present(tx, table, sorted(keys))
+
+
+def _present(tx: Tx, table: str, keys: Sequence[Any]) -> list[Row]:
+    return [row for key in dict.fromkeys(keys) if (row := tx.get(table, key)) is not None]
+
+
+async def _lock_traders(tx: Tx, traders: Sequence[str]) -> list[Row] | None:
+    bounded = any((row["scope"], row["type"]) == (_TRADER_SCOPE, _MESSAGE_RATE) for row in tx.rows("risk_limit"))
+    if not traders or not bounded:
+        return None
+    for principal in traders:
+        if await tx.claim("trader_rate", principal):
+            tx.put("trader_rate", principal, Row(_TRADER, (principal, 0, b"")))
+    return await _lock_existing(tx, "trader_rate", list(traders)) or None
+
+
+def _last_approvals(tx: Tx, keys: Sequence[int]) -> dict[int, datetime]:
+    wanted = set(keys)
+    found: dict[int, datetime] = {}
+    for row in tx.rows("reservation") if wanted else ():
+        key = row["duplicate_key"]
+        if key in wanted:
+            found[key] = max(found.get(key, row["reserved_at"]), row["reserved_at"])
+    return found
+
+
+# Closing it.
+
+
+async def _write(tx: Tx, *arguments: Any) -> list[Row]:
+    for account in _zipped((texts, integers, decimals, decimals, decimals, integers, integers, blobs, list), arguments[:9]):
+        assert min(account[2:6]) >= 0, f"exposure below zero: {account}"
+        await tx.lock("account_exposure", account[0])
+        tx.put("account_exposure", account[0], Row(_EXPOSURE, account))
+    for position in _zipped((texts, texts, *(decimals,) * 6), arguments[9:17]):
+        assert min(position[4:]) >= 0, f"exposure below zero: {position}"
+        await tx.lock("position_exposure", position[:2])
+        tx.put("position_exposure", position[:2], Row(_POSITION, position))
+    for trader in _zipped((list, integers, blobs), arguments[17:20]):
+        await tx.lock("trader_rate", trader[0])
+        tx.put("trader_rate", trader[0], Row(_TRADER, trader))
+    moment = arguments[20]
+    readers = (texts, texts, texts, integers, integers, decimals, decimals, integers, blobs, blobs)
+    for order_id, *described, quantity, price, duplicate_key, payload_hash, answer in _zipped(readers, arguments[21:31]):
+        pending = (None, None, None, None)
+        values = (order_id, *described, quantity, price, decimals("{0}")[0], *pending, 0, moment, duplicate_key, payload_hash, answer)
+        await tx.insert("reservation", order_id, Row(_RESERVATION, values))
+    return []
+
+
+def _zipped(readers: Sequence[Callable[[Any], Any]], arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return list(zip(*(read(argument) for read, argument in zip(readers, arguments, strict=True)), strict=True))
+
+
+async def _write_replaces(tx: Tx, *arguments: Any) -> list[Row]:
+    for request_id, *described in _zipped((texts, texts, texts, blobs, blobs, list), arguments[:6]):
+        await tx.insert("replace_check", request_id, Row(_REPLACE, (request_id, *described, arguments[6])))
+    return []
+
+
+async def _move(tx: Tx, *arguments: Any) -> list[Row]:
+    readers = (texts, texts, texts, integers, integers, decimals, decimals, decimals, texts, decimals, decimals, list, integers)
+    for moved in _zipped(readers, arguments[:13]):
+        order_id = moved[0]
+        await tx.lock("reservation", order_id)
+        known = tx.get("reservation", order_id)
+        if known is None:
+            tx.put("reservation", order_id, Row(_RESERVATION, (*moved, arguments[13], None, b"", b"")))
+        else:
+            changed = dict(zip(list(_RESERVATION)[4:13], moved[4:], strict=True))
+            tx.put("reservation", order_id, known.replace(**changed))
+    return []
+
+
+# Facts and orphans.
+
+
+async def _known(tx: Tx, order_ids: Sequence[str]) -> list[Row]:
+    found = _present(tx, "reservation", list(order_ids))
+    names = ("order_id", "account_id", "instrument_id")
+    return rows(names, [tuple(row[name] for name in names) for row in found])
+
+
+async def _unconfirmed(tx: Tx, bound: timedelta, limit: int) -> list[Row]:
+    sweep = tx.get("orphan_sweep", True)
+    assert sweep is not None
+    settled, until = sweep["settled_until"], tx.now() - bound
+    found = [
+        (row["order_id"], row["account_id"], row["instrument_id"], None, row["reserved_at"])
+        for row in tx.rows("reservation")
+        if settled <= row["reserved_at"] < until and row["status"] == _UNCONFIRMED_STATUS
+    ]
+    for check in tx.rows("replace_check"):
+        row = tx.get("reservation", check["order_id"])
+        waiting = row is not None and row["pending_request_id"] == check["request_id"] and not row["pending_confirmed"]
+        if waiting and check["approved"] and settled <= check["checked_at"] < until:
+            assert row is not None
+            found.append((row["order_id"], row["account_id"], row["instrument_id"], check["request_id"], check["checked_at"]))
+    found.sort(key=lambda row: row[4])
+    return rows(("order_id", "account_id", "instrument_id", "request_id", "since"), found[:limit])
+
+
+async def _settled(tx: Tx, bound: timedelta, since: datetime | None) -> list[Row]:
+    await tx.lock("orphan_sweep", True)
+    row = tx.get("orphan_sweep", True)
+    assert row is not None
+    until = tx.now() - bound if since is None else since
+    tx.put("orphan_sweep", True, row.replace(settled_until=max(row["settled_until"], until)))
+    return []
+
+
+STATEMENTS: dict[str, Handler] = {
+    **kernel_statements.STATEMENTS,
+    **risk_reference.STATEMENTS,
+    ledger._OPEN: _open,
+    ledger._WRITE: _write,
+    ledger._WRITE_REPLACES: _write_replaces,
+    ledger._MOVE: _move,
+    facts._KNOWN: _known,
+    facts._UNCONFIRMED: _unconfirmed,
+    facts._SETTLED: _settled,
+}
