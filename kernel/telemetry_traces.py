@@ -98,17 +98,17 @@ class _RecordedQueries(AsyncPGInstrumentor):
     async def _do_execute(self, func: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not get_current_span().is_recording():
             return await func(*args, **kwargs)
-        return await super()._do_execute(func, instance, args, kwargs)  # type: ignore[no-untyped-call]
+        return await super()._do_execute(func, instance, args, kwargs)  # type: ignore[no-untyped-call]  # (the package has no types)
 
     async def _do_cursor_execute(self, func: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not get_current_span().is_recording():
             return await func(*args, **kwargs)
-        return await super()._do_cursor_execute(func, instance, args, kwargs)  # type: ignore[no-untyped-call]
+        return await super()._do_cursor_execute(func, instance, args, kwargs)  # type: ignore[no-untyped-call]  # (the package has no types)
 
     async def _do_prepared_execute(self, func: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not get_current_span().is_recording():
             return await func(*args, **kwargs)
-        return await super()._do_prepared_execute(func, instance, args, kwargs)  # type: ignore[no-untyped-call]
+        return await super()._do_prepared_execute(func, instance, args, kwargs)  # type: ignore[no-untyped-call]  # (the package has no types)
 
 
 def start_tracing(config: TelemetryConfig) -> Tracing:
@@ -117,7 +117,7 @@ def start_tracing(config: TelemetryConfig) -> Tracing:
     provider = TracerProvider(sampler=ParentBased(_CallsOnly()), resource=resource, shutdown_on_exit=False)
     for exporter in _exporters(config):
         provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=SPAN_QUEUE_MAX))
-    queries = _RecordedQueries()  # type: ignore[no-untyped-call]
+    queries = _RecordedQueries()  # type: ignore[no-untyped-call]  # (the package has no types)
     queries.instrument(tracer_provider=provider)
     return Tracing(provider, HeadSampler(config.root_ratio), (queries.uninstrument, provider.shutdown))
 

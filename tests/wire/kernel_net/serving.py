@@ -172,3 +172,8 @@ async def until(condition: Callable[[], Any], *, seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def forever() -> None:
+    """Never return; a handler that hangs."""
+    await asyncio.Event().wait()

@@ -26,7 +26,7 @@ from kernel.errors import (
 from kernel.grpc_client import ClientConfig, MeshChannel
 from kernel.identity import Identity
 from kernel.server_context import CallContext, current_call
-from tests.wire.kernel_net.serving import Served, headers, order_request, serving, until
+from tests.wire.kernel_net.serving import Served, forever, headers, order_request, serving, until
 from trademesh.oms.v1 import order_service_pb2, order_service_pb2_grpc
 
 CREATE = "/trademesh.oms.v1.OrderService/CreateOrder"
@@ -128,7 +128,7 @@ async def test_a_lost_answer_is_unknown_unless_the_call_is_idempotent(
     headers_file: Path, idempotent: frozenset[str], error: type[TrademeshError]
 ) -> None:
     async with serving(grace_seconds=0.0) as served, client([served], headers_file, idempotent=idempotent) as channel:
-        served.orders.script = lambda *_: asyncio.sleep(60)
+        served.orders.script = lambda *_: forever()
         call = asyncio.ensure_future(stub_of(channel).CreateOrder(order_request()))
         await until(lambda: served.orders.calls)
         await served.server.stop()
@@ -138,7 +138,7 @@ async def test_a_lost_answer_is_unknown_unless_the_call_is_idempotent(
 
 async def test_a_deadline_that_passes_leaves_the_outcome_unknown(replicas: list[Served], headers_file: Path) -> None:
     for replica in replicas:
-        replica.orders.script = lambda *_: asyncio.sleep(60)
+        replica.orders.script = lambda *_: forever()
     async with client(replicas, headers_file) as channel:
         with pytest.raises(OutcomeUnknownError):
             await stub_of(channel).CreateOrder(order_request(), timeout=0.2)

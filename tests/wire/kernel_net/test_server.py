@@ -22,7 +22,18 @@ from kernel.errors import FailedPreconditionError, Reason, ResourceExhaustedErro
 from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER
 from kernel.server_policy import ServiceBinding, outside
 from kernel.status import from_rpc_error
-from tests.wire.kernel_net.serving import POLICIES, SERVICE, ScriptedOrders, Served, headers, insecure, order_request, serving, until
+from tests.wire.kernel_net.serving import (
+    POLICIES,
+    SERVICE,
+    ScriptedOrders,
+    Served,
+    forever,
+    headers,
+    insecure,
+    order_request,
+    serving,
+    until,
+)
 from trademesh.oms.v1 import order_service_pb2, order_service_pb2_grpc
 
 GET = order_service_pb2.GetOrderRequest(account_id="ACC-1", order_id="0" * 8 + "-0000-4000-8000-" + "0" * 12)
@@ -267,7 +278,7 @@ async def test_overload_is_shed_with_a_time_to_come_back_and_spares_priority_cal
 
 
 async def test_a_caller_without_a_deadline_gets_a_bounded_one(served: Served, stub: Stub) -> None:
-    served.orders.script = lambda *_: asyncio.sleep(60)
+    served.orders.script = lambda *_: forever()
     replace = order_service_pb2.ReplaceOrderRequest(account_id="ACC-1", order_id=GET.order_id, request_id=GET.order_id, quantity="5")
     code, error = await refusal(stub.ReplaceOrder(replace, metadata=headers()))
     assert (code, error.reason) == (grpc.StatusCode.UNKNOWN, Reason.OUTCOME_UNKNOWN)
@@ -281,7 +292,7 @@ async def test_a_cancelled_call_stops_its_handler_and_is_logged(served: Served, 
 
     async def work() -> None:
         try:
-            await asyncio.sleep(60)
+            await forever()
         finally:
             stopped.set()
 
