@@ -61,7 +61,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_KILL_SWITCH_NOT_FOUND: _ErrorReason.ValueType  # 43
     """NOT_FOUND: no such kill switch."""
     ERROR_REASON_METHOD_NOT_FOUND: _ErrorReason.ValueType  # 44
-    """NOT_FOUND: no such method."""
+    """UNIMPLEMENTED: no such method."""
     ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 60
     """ALREADY_EXISTS: the key was used for another command; nothing was done."""
     ERROR_REASON_RESOURCE_EXISTS: _ErrorReason.ValueType  # 61
@@ -171,7 +171,7 @@ ERROR_REASON_LIMIT_NOT_FOUND: ErrorReason.ValueType  # 42
 ERROR_REASON_KILL_SWITCH_NOT_FOUND: ErrorReason.ValueType  # 43
 """NOT_FOUND: no such kill switch."""
 ERROR_REASON_METHOD_NOT_FOUND: ErrorReason.ValueType  # 44
-"""NOT_FOUND: no such method."""
+"""UNIMPLEMENTED: no such method."""
 ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 60
 """ALREADY_EXISTS: the key was used for another command; nothing was done."""
 ERROR_REASON_RESOURCE_EXISTS: ErrorReason.ValueType  # 61
