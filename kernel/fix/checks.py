@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from kernel.fix import dictionary, tags
 from kernel.fix.dictionary import Refusal
 from kernel.fix.message import FieldError, Message
-from kernel.fix.steps import Now, SessionConfig
+from kernel.fix.steps import Now, Role, SessionConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ def logon_problem(config: SessionConfig, message: Message, now: Now) -> str | No
         return "Logon with another BeginString"
     if not comp_ids_match(config, message):
         return "Logon with other CompIDs"
-    refusal = dictionary.validate(message, user_defined_tags=config.user_defined_tags)
+    lenient = config.role is Role.INITIATOR  # venues have dictionaries of their own
+    refusal = dictionary.validate(message, user_defined_tags=config.user_defined_tags, unknown_tags=lenient)
     if refusal is not None:
         return f"Logon refused: {refusal.text} (tag {refusal.tag})"
     sequence = sequence_of(message)

@@ -168,16 +168,16 @@ def is_message_type(msg_type: str) -> bool:
     return msg_type in _MESSAGE_TYPES
 
 
-def validate(message: Message, *, user_defined_tags: bool = True) -> Refusal | None:
+def validate(message: Message, *, user_defined_tags: bool = True, unknown_tags: bool = False) -> Refusal | None:
     """The first thing wrong with a message, or None.
 
     A message of FIX 4.4 that is not in use here is not checked field by field. With `user_defined_tags` False, tags from
-    5000 on are refused as invalid tag numbers.
+    5000 on are refused as invalid tag numbers. With `unknown_tags` True, no tag is refused for not being defined here.
     """
     rule = _RULES.get(message.msg_type)
     if rule is None:
         return None if message.msg_type in _MESSAGE_TYPES else Refusal(INVALID_MSG_TYPE)
-    shape = (message.msg_type, user_defined_tags, *map(_by_tag, message.fields))
+    shape = (message.msg_type, user_defined_tags, unknown_tags, *map(_by_tag, message.fields))
     checks = _plain_shapes.get(shape)
     if checks is not None and message.raw and _HOLDS_NO_VALUE not in message.raw:
         for position, check in checks:
@@ -186,7 +186,7 @@ def validate(message: Message, *, user_defined_tags: bool = True) -> Refusal | N
             if reason >= 0:
                 return Refusal(reason, tag)
         return None
-    refusal = _check_fields(message, rule, user_defined_tags)
+    refusal = _check_fields(message, rule, user_defined_tags, unknown_tags)
     if refusal is not None:
         return refusal
     present = message.first_by_tag.keys()
@@ -203,12 +203,12 @@ def validate(message: Message, *, user_defined_tags: bool = True) -> Refusal | N
     return None
 
 
-def _check_fields(message: Message, rule: _MessageRule, user_defined_tags: bool) -> Refusal | None:
+def _check_fields(message: Message, rule: _MessageRule, user_defined_tags: bool, unknown_tags: bool) -> Refusal | None:
     allowed, header, in_header = rule.allowed, _HEADER, True
     for tag, text in message.fields:
         check = allowed.get(tag)
         if check is None:
-            if tag >= USER_DEFINED_TAG_MIN and user_defined_tags:
+            if unknown_tags or (tag >= USER_DEFINED_TAG_MIN and user_defined_tags):
                 check = _any
             else:
                 return Refusal(TAG_NOT_DEFINED if tag in _CHECK_BY_TAG else INVALID_TAG_NUMBER, tag)

@@ -152,7 +152,7 @@ class Inbound:
 
     def _process(self, step: Step, message: Message, sequence: int, now: Now) -> None:
         """The message is the one expected."""
-        refusal = dictionary.validate(message, user_defined_tags=self._config.user_defined_tags)
+        refusal = self._refusal(message)
         if message.msg_type == tags.SEQUENCE_RESET:
             self._on_gap_fill(step, message, sequence, refusal, now)
             return
@@ -211,7 +211,7 @@ class Inbound:
 
     def _on_sequence_reset(self, step: Step, message: Message, sequence: int, now: Now) -> None:
         """SequenceReset-Reset counts whatever its own number is; it never lowers ours."""
-        refusal = dictionary.validate(message, user_defined_tags=self._config.user_defined_tags)
+        refusal = self._refusal(message)
         new = message.integer(tags.NEW_SEQ_NO) if refusal is None else None
         if new is None or new < self._next_in:
             self._reject(step, message, sequence, refusal or Refusal(dictionary.VALUE_INCORRECT, tags.NEW_SEQ_NO), now)
@@ -224,9 +224,14 @@ class Inbound:
         self._next_in = new
         for sequence, message in self._gaps.advance(new, now.monotonic_seconds):
             if message.msg_type in _FACTS:
-                self._accept(step, message, sequence, dictionary.validate(message, user_defined_tags=self._config.user_defined_tags), now)
+                self._accept(step, message, sequence, self._refusal(message), now)
 
     # What the rules are made of.
+
+    def _refusal(self, message: Message) -> Refusal | None:
+        """A venue's message, and any report, may have tags of another dictionary: venues have their own, and it may be a fill."""
+        lenient = self._config.role is Role.INITIATOR or message.msg_type in _FACTS
+        return dictionary.validate(message, user_defined_tags=self._config.user_defined_tags, unknown_tags=lenient)
 
     def _advance(self, next_in: int, now: Now) -> None:
         self._next_in = next_in

@@ -20,7 +20,8 @@ What is answered how, the first that applies:
 - CompIDs differ, SendingTime off by more than the tolerance: Reject (373=9, 10) and Logout
 - PossDup without OrigSendingTime: Reject (373=1, 371=122), number unchanged; OrigSendingTime after SendingTime: Reject, Logout
 - number too high: one ResendRequest to infinity, the message waits; too low: ignored if PossDup, else Logout and closed
-- fields against the dictionary: Reject, the number is used up; unsupported application message: 35=j
+- fields against the dictionary: Reject, the number is used up; unsupported application message: 35=j. Tags that the dictionary lacks
+  are accepted in reports, and in all that a venue sends
 """
 
 from collections import deque

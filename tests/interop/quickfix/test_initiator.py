@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from kernel.errors import Reason, UnavailableError
 from kernel.fix.steps import AppMessage, Role, Sequences, SessionConfig
 from svc_oms.domain import ReportKind
 from svc_oms.fix.connection import ConnectionConfig, VenueConnection
-from svc_oms.fix.ports import Number, SessionChange
+from svc_oms.fix.ports import InboundBatch, Number, SessionChange
 from svc_oms.fix.reports import MessageRefused, OrderReport
 from tests.interop.quickfix.engine import HEARTBEAT_SECONDS, Engine, as_acceptor, free_port, running, until
 from tests.wire.fix.parts import CLOCK, SESSION, Host, order, report
@@ -235,6 +237,42 @@ async def test_quickfix_logs_out_cleanly_and_we_come_back(venue: Engine) -> None
         await until(lambda: connection.view().ready)
         await settled(venue, host, connection)
     assert len(venue.seen("in", "5")) == len(venue.seen("out", "5")) == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_whatever_fails_on_the_way_nothing_is_lost_and_nothing_comes_twice(venue: Engine, seed: int) -> None:
+    """Commits that fail or whose answer is lost, connections that break: what was stored arrives once, every report is recorded once."""
+    chance = random.Random(seed)
+    failing = [True]
+
+    def fail(batch: InboundBatch | None = None) -> None:
+        if failing and chance.random() < 0.04:
+            raise UnavailableError(Reason.DATABASE_UNAVAILABLE, "a fault of the test")
+
+    host = Host(before_commit=fail, after_commit=fail)
+    stored: list[str] = []
+
+    async def persist(number: Number) -> None:
+        fail()
+        identity = f"A-{len(stored)}"
+        await host.store.save(None, SESSION, number([order(identity)]))
+        stored.append(identity)
+        fail()
+
+    connection = connection_to(venue, host)
+    async with connected(connection):
+        for _ in range(150):
+            await connection.ready()
+            with suppress(UnavailableError):
+                await connection.transmit(persist)
+        failing.clear()
+        await connection.ready()
+        assert await connection.transmit(persist)
+        await until(lambda: len(host.reports) >= 2 * len(stored))
+        await settled(venue, host, connection)
+    assert venue.seen("in", "D", 11) == stored
+    assert sorted(exec_ids(host)) == sorted({f"QF-{number}" for number in range(1, 2 * len(stored) + 1)})
+    assert venue.logons > 3
 
 
 async def test_a_message_that_quickfix_refuses_is_told_to_the_router(venue: Engine) -> None:

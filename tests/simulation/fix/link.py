@@ -35,8 +35,9 @@ class Store:
 class Side:
     """One end: a driver as `kernel.fix.steps` demands it."""
 
-    def __init__(self, role: Role, name: str, peer: str) -> None:
-        self.config = SessionConfig(role, name, peer, frozenset({"D"}), heartbeat_seconds=10)
+    def __init__(self, role: Role, name: str, peer: str, queue_max: int, resend_messages_max: int) -> None:
+        self.config = SessionConfig(role, name, peer, frozenset({"D"}), heartbeat_seconds=10, queue_max=queue_max)
+        self.resend_messages_max = resend_messages_max
         self.store = Store()
         self.wire = bytearray()
         self.sent_ids: list[str] = []
@@ -58,15 +59,17 @@ class Side:
                 return False
             if step.resend is None:
                 return True
-            wanted = [self.store.sent[n] for n in range(step.resend.begin, step.resend.end + 1) if n in self.store.sent]
-            step = self.session.resend(wanted, now)
+            through = min(step.resend.end, step.resend.begin + self.resend_messages_max - 1)
+            wanted = [self.store.sent[n] for n in range(step.resend.begin, through + 1) if n in self.store.sent]
+            step = self.session.resend(wanted, now, through=through)
 
 
 class Link:
-    """An initiator and an acceptor, and the bytes between them."""
+    """An initiator and an acceptor, and the bytes between them. Bounds: of what waits beyond a gap, and of one part of a resend."""
 
-    def __init__(self) -> None:
-        self.sides = (Side(Role.INITIATOR, "TM", "XSIM"), Side(Role.ACCEPTOR, "XSIM", "TM"))
+    def __init__(self, *, queue_max: int = 10_000, resend_messages_max: int = 1_000) -> None:
+        bounds = (queue_max, resend_messages_max)
+        self.sides = (Side(Role.INITIATOR, "TM", "XSIM", *bounds), Side(Role.ACCEPTOR, "XSIM", "TM", *bounds))
         self.seconds = 0.0
         self.connected = False
 

@@ -65,10 +65,10 @@ def test_a_message_lost_with_the_process_arrives_after_the_restart() -> None:
     assert link.sides[1].store.received == ["0-0", "0-1", "0-2"]
 
 
-@given(st.lists(ACTION, max_size=40))
-@settings(max_examples=400, deadline=None)
-def test_sessions_end_synchronised_without_loss_or_repetition(actions: list[tuple[object, ...]]) -> None:
-    link = Link()
+@given(st.lists(ACTION, max_size=40), st.sampled_from([(10_000, 1_000), (2, 1)]))
+@settings(max_examples=600, deadline=None)
+def test_sessions_end_synchronised_without_loss_or_repetition(actions: list[tuple[object, ...]], bounds: tuple[int, int]) -> None:
+    link = Link(queue_max=bounds[0], resend_messages_max=bounds[1])
     log_on(link)
     for action in actions:
         perform(link, action)

@@ -60,6 +60,13 @@ def test_an_initiator_keeps_its_own_heartbeat_interval(theirs: int) -> None:
     assert initiator.session.next_deadline() == pytest.approx(30)
 
 
+def test_a_venue_may_say_more_in_its_logon_than_we_know() -> None:
+    initiator = Initiator()
+    initiator.hears(f"35=A|34=1|{HEAD}|98=0|108=30|58=welcome|1409=0")
+    assert initiator.session.can_send
+    assert Acceptor().hears(f"35=A|34=1|{HEAD}|98=0|108=30|58=please") == []
+
+
 # The Logout.
 
 
@@ -91,7 +98,7 @@ def test_only_an_answer_to_our_question_confirms(acceptor: Acceptor, test_reques
     [
         (f"35=8|34=2|{HEAD}|{FILL}|31=1e3", "FIX.4.4"),
         (f"35=8|34=2|{HEAD}|{FILL}|31=", "FIX.4.4"),
-        (f"35=8|34=2|{HEAD}|{FILL}|4999=x", "FIX.4.4"),
+        (f"35=8|34=2|{HEAD}|{FILL}|17=E-2", "FIX.4.4"),
         (f"35=8|34=2|49=TW|52=<now-130>|56=ISLD|{FILL}", "FIX.4.4"),
         (f"35=8|34=2|49=TW|56=ISLD|{FILL}", "FIX.4.4"),
         (f"35=8|34=2|49=TW|52=<now>|56=ELSE|{FILL}", "FIX.4.4"),
@@ -109,6 +116,14 @@ def test_a_report_that_is_refused_is_handed_over_for_the_record(initiator: Initi
     assert refused.sequence == 2
     assert refused.message.raw.startswith(b"8=FIX")
     assert refused.problem
+
+
+def test_a_report_may_have_tags_that_we_do_not_know(initiator: Initiator) -> None:
+    """Venues borrow tags of later versions and invent their own; a fill is a fill."""
+    for number in (2, 3):  # the second time by its known shape
+        assert initiator.hears(f"35=8|34={number}|{HEAD}|{FILL}|1057=Y|4999=x|9001=z") == []
+    assert initiator.hears(f"35=8|34=4|{HEAD}|{FILL}|1057=")[0].endswith("58=Tag specified without a value|371=1057|372=8|373=4")
+    assert initiator.delivered == [2, 3]
 
 
 def test_a_refused_message_whose_number_is_still_expected_is_not_recorded(initiator: Initiator) -> None:

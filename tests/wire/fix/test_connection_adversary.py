@@ -53,7 +53,7 @@ async def test_a_report_that_the_session_refused_is_recorded_with_its_number(ven
         await connection.ready()
         await until(lambda: venue.active)
         fill = report("A-1", "E-1", "F", quantity="100")
-        venue.push(replace(fill, body=[*fill.body, (999, "x")]), report("A-1", "E-2"))
+        venue.push(replace(fill, body=[*fill.body, (75, "today")]), report("A-1", "E-2"))
         await until(lambda: len(host.reports) == 2)
         assert connection.view().ready
     unreadable, readable = sorted(host.reports, key=lambda item: isinstance(item, OrderReport))
