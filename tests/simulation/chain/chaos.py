@@ -72,7 +72,7 @@ class Chaos:
             (2, self._storm),
             (3, self._bust),
         ]
-        self.done: list[str] = []
+        self.done: list[tuple[float, str]] = []
 
     def begin(self) -> None:
         """Make the wires as bad as the severity says."""
@@ -93,7 +93,7 @@ class Chaos:
             await asyncio.sleep(min(self._dice.expovariate(1.0) * self.severity.pause_seconds, until - loop.time() + 0.001))
             if loop.time() < until:
                 (hurt,) = self._dice.choices(hurts, weights)
-                self.done.append(f"{loop.time():.3f} {hurt.__name__.strip('_')}")
+                self.done.append((loop.time(), hurt.__name__.strip("_")))
                 hurt()
             for replica in (*self._oms, *self._risk):
                 # Killed at a commit: nobody else starts it again.

@@ -85,7 +85,9 @@ class History:
     """One run. Logs are in order of commit, everything else in order of time.
 
     Attributes:
+        doubled: requests that the network delivered twice, serialized.
         rests: moments at which the system was at rest, each with how many events of the two logs there were, and what risk showed.
+        hurts: what chaos did, and when.
         unrest: what kept it from coming to rest in time; empty if nothing did.
         defects: what went wrong inside: replicas that ended by themselves, answers that no caller should see.
     """
@@ -96,7 +98,9 @@ class History:
     risk: list[LogEvent] = field(default_factory=list)
     venue: list[VenueEvent] = field(default_factory=list)
     frames: list[FixFrame] = field(default_factory=list)
+    doubled: list[bytes] = field(default_factory=list)
     rests: list[Rest] = field(default_factory=list)
+    hurts: list[tuple[float, str]] = field(default_factory=list)
     unrest: list[str] = field(default_factory=list)
     defects: list[str] = field(default_factory=list)
 

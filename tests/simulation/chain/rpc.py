@@ -42,6 +42,7 @@ class Switchboard:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.defects: list[Defect] = []
+        self.doubled: list[bytes] = []
         self._serving: dict[str, tuple[Host, dict[str, BoundMethod]]] = {}
 
     def serve(self, address: str, host: Host, bindings: Sequence[ServiceBinding]) -> None:
@@ -157,6 +158,7 @@ class _Link:
                 await self._cross(there)
                 work = self._start(there, methods[path], request, timeout)
                 if dice.random() < network.weather.twice_share:
+                    self._switchboard.doubled.append(request)
                     self._start(there, methods[path], request, timeout, late=dice.expovariate(2.0))
                 answer = await self._answer(there, work, lost=dice.random() < network.weather.loss_share)
         except TimeoutError:

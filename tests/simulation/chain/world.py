@@ -187,6 +187,8 @@ class World:
         history.orders = log_events(self.oms_database.server)
         history.risk = log_events(self.risk_database.server)
         history.venue = venue_events(self._journal)
+        history.hurts = self.chaos.done
+        history.doubled = self.switchboard.doubled
         history.frames = fix_frames(self.network.tape)
         history.defects += [f"{address} ended by itself: {error!r}" for address, error in self.endings]
         history.defects += [f"{defect.host} failed in {defect.method}: {defect.error!r}" for defect in self.switchboard.defects]
