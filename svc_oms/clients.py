@@ -17,8 +17,8 @@ RETRY_SECONDS = 0.25
 class PreTrade(Protocol):
     """Risk, as the order service asks it."""
 
-    async def check(self, orders: Sequence[pre_trade_service_pb2.OrderCheck]) -> Sequence[pre_trade_service_pb2.OrderCheckResult]:
-        """Return one answer per order, in order. At most 1,000 orders.
+    async def check(self, request: pre_trade_service_pb2.CheckOrdersRequest) -> Sequence[pre_trade_service_pb2.OrderCheckResult]:
+        """Return one answer per order of the request, in order. At most 1,000 orders.
 
         Raises:
             UnavailableError: RISK_UNAVAILABLE; risk may have reserved, and settles that by asking us (`ResolveOrder`).
@@ -38,13 +38,13 @@ class RiskClient:
     def __init__(self, check_orders: _CheckOrders) -> None:
         self._check_orders = check_orders
 
-    async def check(self, orders: Sequence[pre_trade_service_pb2.OrderCheck]) -> Sequence[pre_trade_service_pb2.OrderCheckResult]:
+    async def check(self, request: pre_trade_service_pb2.CheckOrdersRequest) -> Sequence[pre_trade_service_pb2.OrderCheckResult]:
         """See `PreTrade.check`."""
         try:
-            response = await self._check_orders(pre_trade_service_pb2.CheckOrdersRequest(orders=orders))
+            response = await self._check_orders(request)
         except TrademeshError as error:
             raise risk_unavailable(f"risk cannot be asked ({error.reason})") from error
-        results = response.results
+        results, orders = list(response.results), request.orders
         if len(results) != len(orders) or any(a.request_id != b.request_id for a, b in zip(results, orders, strict=True)):
             raise risk_unavailable("risk answered another question")
         return results

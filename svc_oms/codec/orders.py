@@ -47,6 +47,36 @@ def order_message(order: Order) -> order_pb2.Order:
     )
 
 
+def begun_message(order: Order) -> order_pb2.Order:
+    """Return what `order_message` returns, for an order at version 1: it has neither fills nor requests, and every order passes here."""
+    terms, created = order.terms, timestamp(order.create_time)
+    quantity = text_of(terms.quantity)
+    live = order.reject is None
+    return order_pb2.Order(
+        order_id=terms.order_id,
+        client_order_id=terms.client_order_id,
+        account_id=terms.account_id,
+        instrument_id=terms.instrument_id,
+        side=terms.side,  # type: ignore[arg-type]
+        type=terms.type,  # type: ignore[arg-type]
+        time_in_force=terms.time_in_force,  # type: ignore[arg-type]
+        quantity=quantity,
+        limit_price=decimal_text(terms.limit_price),
+        labels=terms.labels or None,
+        state=order.state,  # type: ignore[arg-type]
+        filled_quantity="0",
+        leaves_quantity=quantity if live else "0",
+        reject=None if order.reject is None else reject_message(order.reject),
+        version=1,
+        etag="1",
+        principal=terms.principal,
+        venue=terms.venue,
+        create_time=created,
+        update_time=created,
+        terminal_time=None if live else created,
+    )
+
+
 def abandoned_message(order: Order) -> order_pb2.Order:
     """Return an abandoned order: state and ids, since it never had terms."""
     return order_pb2.Order(

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 from kernel.errors import TrademeshError
 from kernel.ports import Clock
-from svc_oms.domain import Order, decide, unsent
+from svc_oms.domain import Order, decide
 from svc_oms.domain.commands import Command, MarkUnknown, RefuseUnsent
 from svc_oms.fix.routing import UNANSWERED_SECONDS_MAX, UNSENT_SECONDS_MAX, Choice, Waiting, judge_waiting
 from svc_oms.store.keys import purge_keys
 from svc_oms.store.orders import OrderStore
+from svc_oms.store.projection import open_requests
 from svc_oms.store.venue_requests import QueuedRequest, forget, late, unanswered
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Sweeper:
                 command = None if order is None else command_for(order, request)
                 events = () if command is None else decide(order, command)
                 unit.record(request.order_id, events)
-                if not events and not (order is not None and unsent(order, request.action, request.venue_client_order_id)):
+                if not events and request.venue_client_order_id not in open_requests(order):
                     stray.append(request.venue_client_order_id)
             await unit.flush()
             # What is in the queue and needs nothing was left there by an older release; the next sweep must not meet it again.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from google.protobuf.timestamp_pb2 import Timestamp
+from typing import NamedTuple
 
 from kernel.errors import (
     AbortedError,
@@ -20,45 +18,57 @@ from kernel.errors import (
     TrademeshError,
     UnavailableError,
 )
-from kernel.identity import User
+from kernel.event_records import from_position, to_position
 from kernel.ports import Clock, LogPosition
 from kernel.server_context import current_call
+from kernel.validation import check
 from svc_oms.clients import RETRY_SECONDS, PreTrade
 from svc_oms.codec.events import encode
-from svc_oms.codec.orders import order_message, risk_reject
-from svc_oms.codec.requests import NewOrder, new_order_check, user_message
+from svc_oms.codec.orders import begun_message, order_message, risk_reject
+from svc_oms.codec.requests import NewOrder, OrderCommand, is_plain, new_order, new_order_checks
 from svc_oms.codec.scalars import reason_of, timestamp
 from svc_oms.domain import Order, OrderState, abandoned, evolve, place
 from svc_oms.domain.commands import PlaceOrder
 from svc_oms.store.orders import Creation, FirstAnswer, OrderStore
-from trademesh.oms.v1 import order_pb2
+from trademesh.oms.v1 import order_pb2, order_service_pb2
 from trademesh.risk.v1 import pre_trade_service_pb2
-from trademesh.type.v1 import user_pb2
 
 COMMIT_ATTEMPTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
-    """An order as its first event left it; `replayed` when the key had been answered before."""
+class Created(NamedTuple):
+    """The answer to a new order: the order as its first event left it. `replayed` when the key had been answered before."""
 
-    order: order_pb2.Order
-    position: LogPosition
+    response: order_service_pb2.CreateOrderResponse
     replayed: bool
+
+    @property
+    def order(self) -> order_pb2.Order:
+        """The order."""
+        return self.response.order
+
+    @property
+    def position(self) -> LogPosition:
+        """Where its first event stands."""
+        return from_position(self.response.log_position)
 
 
 Outcome = Created | TrademeshError
 
 
 class OrderEntry:
-    """Serves batches of new orders for a `Batcher`."""
+    """Serves batches of new orders for a `Batcher`.
+
+    Also what each order could do for itself (its form, its rights, its key) is done here, in loops over the batch: code that runs once per
+    call finds the processor's caches full of gRPC, and costs several times as much.
+    """
 
     def __init__(self, store: OrderStore, risk: PreTrade, clock: Clock) -> None:
         self._store = store
         self._risk = risk
         self._clock = clock
 
-    async def flush(self, lane: str, items: Sequence[NewOrder]) -> Sequence[Outcome]:
+    async def flush(self, lane: str, commands: Sequence[OrderCommand]) -> Sequence[Outcome]:
         """Return what became of each order: accepted or refused by risk, replayed, or an error with nothing persisted.
 
         Raises:
@@ -67,6 +77,13 @@ class OrderEntry:
         """
         # The batch runs in the context of whoever happened to start it; that one caller's deadline is not the others'.
         current_call.set(None)
+        admitted = [admit(command) for command in commands]
+        items = [item for item in admitted if isinstance(item, NewOrder)]
+        entered = iter(await self._serve(items) if items else ())
+        return [next(entered) if isinstance(item, NewOrder) else item for item in admitted]
+
+    async def _serve(self, items: Sequence[NewOrder]) -> list[Outcome]:
+        """Answer known keys, enter the others, and let doubles within the batch follow the first of them."""
         leaders: dict[str, int] = {}
         for index, item in enumerate(items):
             leaders.setdefault(item.order_id, index)
@@ -91,9 +108,9 @@ class OrderEntry:
     async def _enter(self, items: Sequence[NewOrder]) -> list[Outcome]:
         """Ask risk, then record what it approved or refused."""
         now = self._clock.now()
-        results = await self._risk.check(_checks(items, timestamp(now)))
+        results = await self._risk.check(new_order_checks(items, timestamp(now)))
         outcomes: list[Outcome] = []
-        decided: list[tuple[int, order_pb2.Order]] = []
+        decided: list[tuple[int, order_service_pb2.CreateOrderResponse]] = []
         creations: list[Creation] = []
         for index, (item, result) in enumerate(zip(items, results, strict=True)):
             command = _verdict(item, result, now)
@@ -102,17 +119,19 @@ class OrderEntry:
                 continue
             (event,) = place(None, command)
             order = evolve(None, event)
-            message = order_message(order)
-            creations.append(Creation(order, encode(event, None), message.SerializeToString()))
-            decided.append((index, message))
+            response = order_service_pb2.CreateOrderResponse(order=begun_message(order))
+            creations.append(Creation(order, encode(event, None), response.order.SerializeToString()))
+            decided.append((index, response))
             outcomes.append(_NOT_YET)
         if creations:
-            recorded = await self._record([items[index] for index, _ in decided], creations, [message for _, message in decided])
+            recorded = await self._record([items[index] for index, _ in decided], creations, [response for _, response in decided])
             for (index, _), outcome in zip(decided, recorded, strict=True):
                 outcomes[index] = outcome
         return outcomes
 
-    async def _record(self, items: Sequence[NewOrder], creations: Sequence[Creation], messages: Sequence[order_pb2.Order]) -> list[Outcome]:
+    async def _record(
+        self, items: Sequence[NewOrder], creations: Sequence[Creation], responses: Sequence[order_service_pb2.CreateOrderResponse]
+    ) -> list[Outcome]:
         for attempt in range(COMMIT_ATTEMPTS):
             try:
                 positions = await self._store.create(creations)
@@ -126,9 +145,10 @@ class OrderEntry:
         beaten = [item.order_id for item, position in zip(items, positions, strict=True) if not isinstance(position, LogPosition)]
         # Another replica, or an abandonment, was first: its event is the answer.
         first = await self._store.first_answers(beaten) if beaten else {}
-        for item, message, position in zip(items, messages, positions, strict=True):
+        for item, response, position in zip(items, responses, positions, strict=True):
             if isinstance(position, LogPosition):
-                outcomes.append(Created(message, position, replayed=False))
+                response.log_position.tx, response.log_position.position = position.tx, position.position
+                outcomes.append(Created(response, replayed=False))
             else:
                 outcomes.append(answered(item, first[item.order_id], replayed=True))
         return outcomes
@@ -145,6 +165,18 @@ class OrderEntry:
 _NOT_YET = OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, "the order was decided and not recorded")
 
 
+def admit(command: OrderCommand) -> NewOrder | TrademeshError:
+    """Return the normalised command, or why it is refused: its form (FIELD_INVALID), then the account (ACCOUNT_NOT_ALLOWED)."""
+    request, user = command
+    try:
+        if not is_plain(request):
+            check(request)
+        user.require_account(request.account_id)
+    except TrademeshError as error:
+        return error
+    return new_order(request, user)
+
+
 def _unknown(cause: OutcomeUnknownError) -> OutcomeUnknownError:
     return OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, cause.message)
 
@@ -156,7 +188,8 @@ def answered(item: NewOrder, first: FirstAnswer, *, replayed: bool) -> Outcome:
         return abandoned(item.order_id)
     if order.terms.command_hash != item.command_hash:
         return _reused(item)
-    return Created(order_message(order), first.position, replayed)
+    response = order_service_pb2.CreateOrderResponse(order=order_message(order), log_position=to_position(first.position))
+    return Created(response, replayed)
 
 
 def _reused(item: NewOrder) -> AlreadyExistsError:
@@ -171,21 +204,10 @@ def _following(item: NewOrder, leader: NewOrder, outcome: Outcome | None) -> Out
     """The answer to a command whose key came twice in one batch."""
     if item.command_hash == leader.command_hash:
         assert outcome is not None
-        return Created(outcome.order, outcome.position, replayed=True) if isinstance(outcome, Created) else outcome
+        return Created(outcome.response, replayed=True) if isinstance(outcome, Created) else outcome
     if isinstance(outcome, Created):
         return _reused(item)
     return AbortedError(Reason.VERSION_STALE, "another command with this client_order_id was under way; nothing was done")
-
-
-def _checks(items: Sequence[NewOrder], receive_time: Timestamp) -> list[pre_trade_service_pb2.OrderCheck]:
-    users: dict[int, user_pb2.User] = {}
-    checks = []
-    for item in items:
-        user = users.get(id(item.user))
-        if user is None:
-            user = users[id(item.user)] = user_message(item.user)
-        checks.append(new_order_check(item, user, receive_time))
-    return checks
 
 
 def _verdict(item: NewOrder, result: pre_trade_service_pb2.OrderCheckResult, now: object) -> PlaceOrder | TrademeshError:
@@ -230,5 +252,3 @@ _INVALIDITIES: dict[Reason, type[TrademeshError]] = {
     Reason.ORDER_TERMINAL: FailedPreconditionError,
     Reason.IDEMPOTENCY_KEY_REUSED: AlreadyExistsError,
 }
-
-__all__ = ["Created", "OrderEntry", "Outcome", "User", "answered", "foreign_account", "refused_by_risk"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 from kernel.batcher import Batcher
@@ -21,13 +21,12 @@ from kernel.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from kernel.event_records import to_position
-from kernel.identity import User
 from kernel.ports import Clock
 from kernel.server_context import CallContext
 from kernel.server_streams import InvalidMessage
 from kernel.status import to_status
-from svc_oms.codec.requests import NewOrder
+from kernel.validation import check
+from svc_oms.codec.requests import OrderCommand
 from svc_oms.servicer.changes import CancelChange, Changed
 from svc_oms.servicer.creates import Created
 from svc_oms.servicer.requests import OrderRequests
@@ -47,19 +46,17 @@ class EntryStream:
 
     def __init__(
         self,
-        orders: Batcher[NewOrder, Created],
+        orders: Batcher[OrderCommand, Created],
         requests: OrderRequests,
-        admit: Callable[[order_service_pb2.CreateOrderRequest, User], NewOrder],
         context: CallContext,
         clock: Clock,
     ) -> None:
         self._orders = orders
         self._requests = requests
-        self._admit = admit
         self._user = context.user
         self._draining = context.draining
         self._clock = clock
-        self._creates: list[tuple[int, NewOrder]] = []
+        self._creates: list[tuple[int, OrderCommand]] = []
         self._cancels: list[tuple[int, CancelChange]] = []
         self._due: set[int] = set()
         self._results: deque[Response] = deque()
@@ -118,7 +115,7 @@ class EntryStream:
         if invalid is not None:
             self._answer(number, invalid.error)
         elif number in self._due:
-            self._answer(number, _number_in_use(number))
+            self._answer(number, _bad_field("correlation_id", "unique", f"{number} is the number of a command whose result is still due"))
         else:
             self._due.add(number)
             try:
@@ -128,14 +125,20 @@ class EntryStream:
 
     def _begin(self, number: int, command: order_service_pb2.EnterOrdersRequest) -> None:
         kind = command.WhichOneof("command")
+        if number < 1:
+            raise _bad_field("correlation_id", "int64.gte", "must be 1 or more")
         if kind == "create":
-            self._creates.append((number, self._admit(command.create, self._user)))
+            self._creates.append((number, OrderCommand(command.create, self._user)))
             self._start()
         elif kind == "cancel":
+            check(command.cancel)
             self._cancels.append((number, self._requests.cancel_change(command.cancel, self._user)))
             self._start()
-        else:
+        elif kind == "replace":
+            check(command.replace)
             self._spawn(self._replace(number, command.replace))
+        else:
+            raise _bad_field("command", "required", "name a command")
 
     def _start(self) -> None:
         """Send off what has gathered, unless enough is under way; what comes meanwhile travels together."""
@@ -152,7 +155,7 @@ class EntryStream:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve_creates(self, batch: Sequence[tuple[int, NewOrder]]) -> None:
+    async def _serve_creates(self, batch: Sequence[tuple[int, OrderCommand]]) -> None:
         try:
             outcomes = await _each(self._orders.submit_many(_ORDERS_LANE, [order for _, order in batch]), len(batch))
             for (number, _), outcome in zip(batch, outcomes, strict=True):
@@ -184,7 +187,7 @@ class EntryStream:
 
     def _answer(self, number: int, outcome: Created | Changed | TrademeshError) -> None:
         if isinstance(outcome, Created):
-            response = Response(correlation_id=number, order=outcome.order, log_position=to_position(outcome.position))
+            response = Response(correlation_id=number, order=outcome.response.order, log_position=outcome.response.log_position)
         elif isinstance(outcome, Changed):
             answer: Any = outcome.response
             response = Response(correlation_id=number, order=answer.order, log_position=answer.log_position)
@@ -211,7 +214,5 @@ def _end(error: TrademeshError) -> Response:
     return Response(end=stream_pb2.StreamEnd(status=to_status(error)))
 
 
-def _number_in_use(number: int) -> InvalidArgumentError:
-    text = f"{number} is the number of a command whose result is still due"
-    violation = FieldViolation("correlation_id", "correlation_id.unique", text)
-    return InvalidArgumentError(Reason.FIELD_INVALID, f"correlation_id: {text}", field_violations=[violation])
+def _bad_field(field: str, rule: str, text: str) -> InvalidArgumentError:
+    return InvalidArgumentError(Reason.FIELD_INVALID, f"{field}: {text}", field_violations=[FieldViolation(field, rule, text)])

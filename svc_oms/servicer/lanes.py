@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kernel.batcher import Batcher, Lane
 from kernel.ports import Clock
 from svc_oms.clients import PreTrade
-from svc_oms.codec.requests import NewOrder
+from svc_oms.codec.requests import OrderCommand
 from svc_oms.servicer.changes import Change, Changed, OrderChanges
 from svc_oms.servicer.creates import Created, OrderEntry
 from svc_oms.servicer.entry import BATCH_ORDERS_MAX, CONTROL_LANE, ORDERS_LANE
@@ -23,7 +23,7 @@ CONTROL = Lane(batch_size_max=256, queue_max=8_192, flushes_in_flight_max=1, wai
 class Lanes:
     """The batches of a replica: new orders, and everything that must never wait behind them."""
 
-    orders: Batcher[NewOrder, Created]
+    orders: Batcher[OrderCommand, Created]
     control: Batcher[Change, Changed]
     requests: OrderRequests
 
@@ -36,6 +36,6 @@ class Lanes:
 def lanes(store: OrderStore, reads: OrderReads, risk: PreTrade, clock: Clock, *, orders: Lane = ORDERS, control: Lane = CONTROL) -> Lanes:
     """Return the batches of a replica."""
     changes = OrderChanges(store, reads, clock)
-    order_batcher: Batcher[NewOrder, Created] = Batcher(OrderEntry(store, risk, clock).flush, {ORDERS_LANE: orders}, clock)
+    order_batcher: Batcher[OrderCommand, Created] = Batcher(OrderEntry(store, risk, clock).flush, {ORDERS_LANE: orders}, clock)
     change_batcher: Batcher[Change, Changed] = Batcher(changes.flush, {CONTROL_LANE: control}, clock)
     return Lanes(order_batcher, change_batcher, OrderRequests(change_batcher, changes, store, reads, risk, clock))

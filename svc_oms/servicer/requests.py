@@ -94,7 +94,7 @@ class OrderRequests:
     async def _ask(self, order: Order, command: RequestReplace, user: User, now: datetime) -> Reject | None:
         quantity, limit_price = replaced_terms(order, command)
         question = replace_check(order, command, format_decimal(quantity), decimal_text(limit_price), user_message(user), timestamp(now))
-        (result,) = await self._risk.check([question])
+        (result,) = await self._risk.check(question)
         outcome = result.WhichOneof("outcome")
         if outcome == "approval":
             return None

@@ -24,7 +24,7 @@ from kernel.values import use_exact_decimals
 from mesh.local.postgres import DATABASE, EmbeddedPostgres
 from svc_oms.codec.events import encode
 from svc_oms.codec.orders import order_message
-from svc_oms.codec.requests import new_order, new_order_check, user_message
+from svc_oms.codec.requests import OrderCommand, is_plain, new_order, new_order_checks
 from svc_oms.codec.scalars import timestamp
 from svc_oms.domain import evolve, place
 from svc_oms.domain.commands import PlaceOrder
@@ -49,7 +49,7 @@ def parts(count: int = 20_000) -> None:
     request = order_request()
     data = request.SerializeToString()
     item = new_order(request, USER)
-    user, stamp = user_message(USER), timestamp(now)
+    stamp = timestamp(now)
     terms = item.terms(TENANT, VENUE)
     (event,) = place(None, PlaceOrder(terms, None, now))
     order = evolve(None, event)
@@ -57,9 +57,10 @@ def parts(count: int = 20_000) -> None:
     snapshot = message.SerializeToString()
     print("pure parts, us per order")
     timed("parse the request", count, lambda: order_service_pb2.CreateOrderRequest.FromString(data))
-    timed("check its rules", count, lambda: check(request))
+    timed("see that it is plain", count, lambda: is_plain(request))
+    timed("check its rules (if it is not)", count, lambda: check(request))
     timed("normalise, hash, derive the id", count, lambda: new_order(request, USER))
-    timed("ask risk (one item)", count, lambda: new_order_check(item, user, stamp))
+    timed("ask risk (one item)", count, lambda: new_order_checks((item,), stamp))
     timed("terms, decide, evolve", count, lambda: evolve(None, place(None, PlaceOrder(item.terms(TENANT, VENUE), None, now))[0]))
     timed("order as a message", count, lambda: order_message(order).SerializeToString())
     timed("event as a record", count, lambda: encode(event, None))
@@ -83,7 +84,7 @@ async def whole(scratch: Path, orders: int, batch: int) -> None:
         await migrate(database.owner_dsn, database.role, MIGRATIONS)
         async with Replica.open(database.dsn, FakeRisk()) as replica:
             entry = OrderEntry(replica.store, FakeRisk(), replica.clock)
-            commands = [[new_order(order_request(), USER) for _ in range(batch)] for _ in range(orders // batch)]
+            commands = [[OrderCommand(order_request(), USER) for _ in range(batch)] for _ in range(orders // batch)]
             for warm in commands[:5]:
                 await entry.flush("orders", warm)
             rest = commands[5:]

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from kernel.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, OutcomeUnknownError, Reason, UnavailableError
+from kernel.ids import order_id as derived_order_id
 from kernel.ports import CommitOutcome
 from svc_oms.codec.events import decode
 from svc_oms.domain import fold
@@ -101,8 +102,9 @@ async def test_two_replicas_with_one_key_record_one_order(replica: Replica, othe
 
 async def test_an_abandoned_key_takes_no_order(replica: Replica) -> None:
     command = world.order(client_order_id="k")
+    order_id = derived_order_id("ACC-1", "k")
     request = order_control_service_pb2.ResolveOrderRequest(
-        orders=[order_control_service_pb2.OrderReference(order_id=command.order_id, account_id="ACC-1")]
+        orders=[order_control_service_pb2.OrderReference(order_id=order_id, account_id="ACC-1")]
     )
     resolved = await replica.control.ResolveOrder(request, world.context(None))
     assert resolved.orders[0].state == order_pb2.ORDER_STATE_ABANDONED
@@ -122,10 +124,10 @@ async def test_resolving_an_order_that_exists_returns_it(replica: Replica, other
 
 async def test_a_late_accept_meets_the_abandonment(replica: Replica, other: Replica, risk: FakeRisk) -> None:
     """Risk gave the order up while our append was under way: the append must fail, and the caller must learn it."""
-    command = world.order()
+    command = world.order(client_order_id="late")
 
     async def abandon_first(creations: list[Creation]) -> list[CommitOutcome]:
-        reference = order_control_service_pb2.OrderReference(order_id=command.order_id, account_id="ACC-1")
+        reference = order_control_service_pb2.OrderReference(order_id=derived_order_id("ACC-1", "late"), account_id="ACC-1")
         await other.control.ResolveOrder(order_control_service_pb2.ResolveOrderRequest(orders=[reference]), world.context(None))
         return await original(creations)
 

@@ -22,6 +22,7 @@ from svc_oms.fix.reports import MessageRefused, OrderReport, UnreadableReport
 from svc_oms.router.host import SessionTransactions
 from svc_oms.router.sweep import Sweeper
 from svc_oms.store.projection import open_requests, snapshot_of
+from svc_oms.store.venue_requests import QueuedRequest, unanswered
 from tests.integration.oms import world
 from tests.integration.oms.world import Replica
 from tests.unit.oms import make
@@ -306,6 +307,24 @@ async def test_the_sweeper_refuses_late_and_marks_unanswered(replica: Replica, o
     assert orders[waiting.order.order_id].state is OrderState.REJECTED
     await refolds(replica)
     await session.receive(of(sent, make.report(ReportKind.ACKNOWLEDGED)))
+    await refolds(replica)
+
+
+async def test_a_sweeper_that_comes_second_leaves_an_unknown_order_in_the_queue(
+    replica: Replica, other: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both replicas saw the request unanswered; the second decides after the first has marked it. Found by a flicker of the test above."""
+    session = await Session.take(replica)
+    await sent_orders(replica, session, 1)
+    monkeypatch.setattr("svc_oms.router.sweep.UNANSWERED_SECONDS_MAX", 0.0)
+    seen = await unanswered(other.database, 0.0)
+    await Sweeper(replica.store, replica.clock).sweep()
+
+    async def stale(*_: object) -> list[QueuedRequest]:
+        return seen
+
+    monkeypatch.setattr("svc_oms.router.sweep.unanswered", stale)
+    await Sweeper(other.store, other.clock).sweep()
     await refolds(replica)
 
 

@@ -20,7 +20,7 @@ from kernel.lease import PostgresLeases
 from kernel.postgres import Database
 from kernel.server_context import CallContext
 from svc_oms.clients import risk_unavailable
-from svc_oms.codec.requests import NewOrder, new_order
+from svc_oms.codec.requests import OrderCommand
 from svc_oms.domain import Action, decide
 from svc_oms.domain.commands import RecordReport, RouteRequest, VenueReport
 from svc_oms.servicer.control import OrderControlServicer
@@ -87,8 +87,9 @@ class FakeRisk:
         self.down = False
         self.asked: list[pre_trade_service_pb2.OrderCheck] = []
 
-    async def check(self, orders: Sequence[pre_trade_service_pb2.OrderCheck]) -> Sequence[Result]:
+    async def check(self, request: pre_trade_service_pb2.CheckOrdersRequest) -> Sequence[Result]:
         """See `PreTrade.check`."""
+        orders = list(request.orders)
         self.asked.extend(orders)
         if self.down:
             raise risk_unavailable("risk is down")
@@ -126,11 +127,11 @@ class Replica:
         """Return leases of an owner of its own."""
         return PostgresLeases(self.database, self.clock, str(uuid.uuid4()), ttl_seconds=ttl_seconds, margin_seconds=ttl_seconds / 6)
 
-    async def create(self, order: NewOrder) -> Created:
+    async def create(self, order: OrderCommand) -> Created:
         """Enter one order."""
         return await self.lanes.orders.submit("orders", order)
 
-    async def create_all(self, orders: Sequence[NewOrder]) -> list[Created | TrademeshError]:
+    async def create_all(self, orders: Sequence[OrderCommand]) -> list[Created | TrademeshError]:
         """Enter many orders as one batch."""
         return await self.lanes.orders.submit_many("orders", orders)
 
@@ -164,9 +165,9 @@ def order_request(**changes: Any) -> order_service_pb2.CreateOrderRequest:
     return order_service_pb2.CreateOrderRequest(**(given | changes))
 
 
-def order(user: User = USER, **changes: Any) -> NewOrder:
-    """Return a normalised command."""
-    return new_order(order_request(**changes), user)
+def order(user: User = USER, **changes: Any) -> OrderCommand:
+    """Return a command."""
+    return OrderCommand(order_request(**changes), user)
 
 
 def context(user: User | None = USER) -> CallContext:

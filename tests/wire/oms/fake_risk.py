@@ -41,7 +41,7 @@ class FakeRiskServer(PreTradeServiceServicer):
     ) -> pre_trade_service_pb2.CheckOrdersResponse:
         """Answer, or fail as a service that cannot."""
         try:
-            return pre_trade_service_pb2.CheckOrdersResponse(results=await self._risk.check(list(request.orders)))
+            return pre_trade_service_pb2.CheckOrdersResponse(results=await self._risk.check(request))
         except UnavailableError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "no")
             raise
