@@ -52,10 +52,9 @@ class Progress:
     unapplied: int
     untold: int
 
-    @property
-    def drained(self) -> bool:
-        """Whether nothing is left to do."""
-        return not (self.unanswered or self.unapplied or self.untold)
+    def drained(self, *, bus: bool) -> bool:
+        """Whether nothing is left to do; without the bus nothing is told."""
+        return not (self.unanswered or self.unapplied or (bus and self.untold))
 
 
 def prepare(mesh: LocalMesh) -> None:
@@ -99,13 +98,16 @@ def read_progress(mesh: LocalMesh) -> Progress:
 
 
 def await_drained(mesh: LocalMesh) -> float:
-    """Wait until the venue has answered every order and risk and the bus have caught up; return the seconds that it took.
+    """Wait until every order is answered (by the venue, or refused for want of one) and risk and the bus have caught up.
+
+    Returns:
+        The seconds that it took.
 
     Raises:
         TimeoutError: after 300 seconds.
     """
     started = time.monotonic()
-    while not (progress := read_progress(mesh)).drained:
+    while not (progress := read_progress(mesh)).drained(bus=mesh.options.bus):
         if time.monotonic() - started > DRAIN_SECONDS_MAX:
             raise TimeoutError(f"the chain did not drain: {progress}")
         time.sleep(0.05)
