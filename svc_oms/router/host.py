@@ -22,6 +22,7 @@ from svc_oms.fix.routing import Choice, Waiting, is_evidence, judge_waiting, res
 from svc_oms.store.fix_sessions import FixSessions
 from svc_oms.store.kill_switches import lock_active
 from svc_oms.store.orders import OrderStore, OrderUnit
+from svc_oms.store.projection import open_requests
 from svc_oms.store.venue_requests import QueuedRequest, counted, forget, unsent
 
 _logger = logging.getLogger(__name__)
@@ -101,15 +102,13 @@ class SessionTransactions:
             dropped: list[str] = []
             for request in queue:
                 order = orders[request.order_id]
-                if order is None:
+                if order is None or request.venue_client_order_id not in open_requests(order):
                     dropped.append(request.venue_client_order_id)
                     continue
                 waiting = Waiting(request.action, request.venue_client_order_id, request.requested_at)
                 verdict = judge_waiting(order, waiting, can_send=True, killed=switches.cover(order), now=request.now)
                 if verdict.choice is Choice.SEND:
                     sending.append((request, _message(order, request, now)))
-                elif verdict.choice is Choice.DROP:
-                    dropped.append(request.venue_client_order_id)
                 elif verdict.choice is Choice.REFUSE:
                     assert verdict.reason is not None
                     refusal = RefuseUnsent(request.action, request.venue_client_order_id, verdict.reason, verdict.text, now)
