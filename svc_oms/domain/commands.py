@@ -87,6 +87,7 @@ class VenueReport:
 
     Decimals are None and texts empty where the report has no such field. `state` is the venue's OrdStatus (39).
     `cumulative_quantity` is the venue's own count; it is compared, never adopted. `raw` is the message as it came, at most 8192 bytes.
+    `request_pending`: the venue has a cancel or replace that it has not decided yet (39=6, 39=E).
     """
 
     kind: ReportKind
@@ -107,6 +108,7 @@ class VenueReport:
     venue_reason: int
     text: str
     raw: bytes
+    request_pending: bool = False
 
     @property
     def key(self) -> ExecutionKey:
@@ -116,10 +118,14 @@ class VenueReport:
 
 @dataclass(frozen=True, slots=True)
 class RecordReport:
-    """Record a venue's report, whatever it says. Never refused: what fits no rule becomes an anomaly."""
+    """Record a venue's report, whatever it says. Never refused: what fits no rule becomes an anomaly.
+
+    `synchronised`: the venue had processed everything that was sent of this order before it said so.
+    """
 
     report: VenueReport
     time: datetime
+    synchronised: bool = False
 
 
 Command = PlaceOrder | AbandonOrder | RequestCancel | RequestReplace | RouteRequest | RefuseUnsent | MarkUnknown | RecordReport

@@ -170,7 +170,7 @@ def _unanswered(order: Order, request: PendingRequest | None, command: c.MarkUnk
 
 def _record_report(order: Order | None, command: c.RecordReport) -> tuple[e.Event, ...]:
     assert order is not None, "a report of no order is an anomaly of the session, not of an order"
-    return record_report(order, command.report, command.time)
+    return record_report(order, command.report, command.time, synchronised=command.synchronised)
 
 
 _DECIDERS: dict[type, Callable[[Order | None, Any], tuple[e.Event, ...]]] = {

@@ -26,8 +26,11 @@ _EXECUTIONS = frozenset({ReportKind.TRADE, ReportKind.TRADE_CANCEL, ReportKind.T
 _WORKING = frozenset({OrderState.NEW, OrderState.PARTIALLY_FILLED})
 
 
-def record_report(order: Order, report: VenueReport, time: datetime) -> tuple[e.Event, ...]:
-    """Return the events that follow from the report: none where it was recorded before."""
+def record_report(order: Order, report: VenueReport, time: datetime, *, synchronised: bool = False) -> tuple[e.Event, ...]:
+    """Return the events that follow from the report: none where it was recorded before.
+
+    `synchronised`: see `RecordReport`.
+    """
     if report.kind not in _REPEATABLE and _recorded(order, report):
         return ()
     draft = Draft(order)
@@ -36,6 +39,8 @@ def record_report(order: Order, report: VenueReport, time: datetime) -> tuple[e.
         _anomaly(draft, report, "a report for an order that was never sent", time)
         return draft.done()
     _RECORDERS[report.kind](draft, report, time)
+    if report.kind is ReportKind.STATUS and synchronised:
+        _refuse_unreceived(draft, report, time)
     return draft.done()
 
 
@@ -211,6 +216,11 @@ def _pending(draft: Draft, report: VenueReport, time: datetime) -> None:
 def _status(draft: Draft, report: VenueReport, time: datetime) -> None:
     order = draft.order
     state = report.state
+    current = None if report.request_pending else order.request(report.client_order_id)
+    if current is not None and current.action is Action.REPLACE and current.sent and state in _WORKING:
+        # The replace's ClOrdID names the order now: its report was lost, and it is in force.
+        _replaced(draft, report, time)
+        order = draft.order
     if state is not None and order.state is not state and state in _STATUS_RECORDERS:
         if state not in _WORKING:
             if _allowed(order, _STATUS_FACTS[state]):
@@ -222,6 +232,16 @@ def _status(draft: Draft, report: VenueReport, time: datetime) -> None:
         elif order.terminal:
             _no_rule(draft, report, time)
     _compare(draft, report, time)
+
+
+def _refuse_unreceived(draft: Draft, report: VenueReport, time: datetime) -> None:
+    """A status of a live order after all that was sent was processed: a request that is neither answered nor pending never arrived."""
+    if draft.order.terminal or report.request_pending or report.state is None or report.state in TERMINAL:
+        return
+    for request in draft.order.requests:
+        if request.sent:
+            refused = e.CancelRefused if request.action is Action.CANCEL else e.ReplaceRefused
+            draft.add(refused(request.venue_client_order_id, report.venue_reason, "the venue never received the request", time))
 
 
 def _unknown_order(draft: Draft, report: VenueReport, time: datetime) -> None:

@@ -165,6 +165,7 @@ def _execution_report(message: Message, venue: str) -> VenueReport:
         venue_reason=NO_REASON if reason is None else reason,
         text=message.get(tags.TEXT) or "",
         raw=message.raw[:RAW_BYTES_MAX],
+        request_pending=message.get(tags.ORD_STATUS) in _PENDING_STATES,
     )
 
 

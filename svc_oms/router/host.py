@@ -194,8 +194,10 @@ class SessionTransactions:
         if owner != report.order_id:
             text = f"{venue_report.kind}: execution {venue_report.exec_id} is counted for order {owner}"
             unit.record(report.order_id, (AnomalyRecorded(text[:_TEXT_MAX], venue_report.raw, now),))
-        elif venue_report.kind is not ReportKind.UNKNOWN_ORDER or is_evidence(order, confirmed_sequence):
-            unit.record(report.order_id, decide(order, RecordReport(venue_report, now)))
+            return None
+        synchronised = is_evidence(order, confirmed_sequence)
+        if synchronised or venue_report.kind is not ReportKind.UNKNOWN_ORDER:
+            unit.record(report.order_id, decide(order, RecordReport(venue_report, now, synchronised)))
         return None
 
     async def _assert_held(self, unit: OrderUnit) -> None:
