@@ -54,6 +54,7 @@ class SimTask(asyncio.Task[Any]):
     def __init__(self, coro: Coroutine[Any, Any, Any], **arguments: Any) -> None:
         # Before the task is initialised, which puts it into a set of asyncio's own.
         self._number = next(self._numbers)
+        self.host: Any = None
         super().__init__(coro, **arguments)
 
     def __hash__(self) -> int:
@@ -141,6 +142,7 @@ class SimLoop(asyncio.BaseEventLoop):
 def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, context: contextvars.Context | None = None) -> asyncio.Task[Any]:
     task = SimTask(coro, loop=loop, context=context)
     host = context.get(HOST) if context is not None else HOST.get()
+    task.host = host
     if host is not None:
         host.adopt(task)
     return task

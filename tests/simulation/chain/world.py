@@ -70,6 +70,10 @@ class World:
 
     def _note_exception(self, _: Any, context: dict[str, Any]) -> None:
         task = context.get("future") or context.get("task")
+        host = getattr(task, "host", None)
+        if host is not None and not host.alive:
+            # What is left of a killed process raises whatever it likes.
+            return
         text = f"{context.get('message')}: {context.get('exception')!r} in {task!r}"
         self._unhandled.append(text)
 
