@@ -26,6 +26,7 @@ from kernel.ports import Clock
 
 RETRY_SECONDS_MIN = 0.01
 RETRY_SECONDS_MAX = 1.0
+GATHER_ITEMS_MIN = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,15 +42,18 @@ class Lane:
         queue_max: items waiting; more are refused.
         flushes_in_flight_max: flushes under way at once. Above 1, items of two flushes have no order among them.
         wait_seconds_max: items that waited longer when their turn comes are refused instead of served late.
+        gather_seconds: after a flush of at least 8 items, how long the next one waits to be filled; 0 for not at all.
     """
 
     batch_size_max: int = 256
     queue_max: int = 4_096
     flushes_in_flight_max: int = 1
     wait_seconds_max: float = 2.0
+    gather_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.batch_size_max, self.flushes_in_flight_max) < 1 or self.queue_max < self.batch_size_max or self.wait_seconds_max <= 0:
+        positive = min(self.batch_size_max, self.flushes_in_flight_max) >= 1 and self.wait_seconds_max > self.gather_seconds >= 0
+        if not positive or self.queue_max < self.batch_size_max:
             raise ValueError(f"bounds must be positive, and the queue hold at least a batch: {self}")
 
 
@@ -81,6 +85,7 @@ class _LaneState(Generic[Item]):
     queued: int = 0
     in_flight: int = 0
     scheduled: bool = False
+    flushed_at: float = float("-inf")
     statistics: LaneStatistics = field(default_factory=LaneStatistics)
 
 
@@ -176,7 +181,8 @@ class Batcher(Generic[Item, Result]):
         future: asyncio.Future[list[object]] = loop.create_future()
         state.queue.append(_Entry(items, future, self._clock.monotonic(), deadline))
         state.queued += len(items)
-        if not state.scheduled and state.in_flight < state.bounds.flushes_in_flight_max:
+        full = state.queued >= state.bounds.batch_size_max
+        if (full or not state.scheduled) and state.in_flight < state.bounds.flushes_in_flight_max:
             # One turn of the loop later, so that all who are ready now travel together.
             state.scheduled = True
             loop.call_soon(self._start, state)
@@ -184,6 +190,11 @@ class Batcher(Generic[Item, Result]):
 
     def _start(self, state: _LaneState[Item]) -> None:
         state.scheduled = False
+        patience = self._patience_seconds(state)
+        if patience > 0:
+            state.scheduled = True
+            asyncio.get_running_loop().call_later(patience, self._start, state)
+            return
         while state.queue and state.in_flight < state.bounds.flushes_in_flight_max:
             batch = self._take(state)
             if batch:
@@ -191,6 +202,13 @@ class Batcher(Generic[Item, Result]):
                 task = asyncio.get_running_loop().create_task(self._serve(state, batch), name=f"batch-{state.name}")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _patience_seconds(self, state: _LaneState[Item]) -> float:
+        bounds = state.bounds
+        busy = bounds.gather_seconds > 0 and state.statistics.batch_size_last >= GATHER_ITEMS_MIN
+        if not busy or self._closing or not 0 < state.queued < bounds.batch_size_max:
+            return 0.0
+        return state.flushed_at + bounds.gather_seconds - self._clock.monotonic()
 
     def _take(self, state: _LaneState[Item]) -> list[_Entry[Item]]:
         """Take the next batch, leaving out what nobody waits for any more."""
@@ -233,7 +251,8 @@ class Batcher(Generic[Item, Result]):
             state.statistics.items += len(items)
             state.statistics.flushes += 1
             state.statistics.batch_size_last = len(items)
-            state.statistics.flush_seconds_last = self._clock.monotonic() - started
+            state.flushed_at = self._clock.monotonic()
+            state.statistics.flush_seconds_last = state.flushed_at - started
             self._start(state)
 
     def _resolve(self, batch: Sequence[_Entry[Item]], outcomes: Sequence[object]) -> None:

@@ -9,13 +9,13 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from google.protobuf.descriptor import ServiceDescriptor
 
 from kernel import logs
-from kernel.batcher import Lane
 from kernel.bus.redis_streams import RedisStreamsBus
 from kernel.clock import SystemClock
 from kernel.config import ConfigError, load
@@ -43,7 +43,7 @@ from svc_oms.router.venue import VenueRouter
 from svc_oms.servicer.control import OrderControlServicer
 from svc_oms.servicer.entry import CONTROL_LANE, ORDERS_LANE, OrderDesk
 from svc_oms.servicer.feed import OrderFeed
-from svc_oms.servicer.lanes import Lanes, lanes
+from svc_oms.servicer.lanes import ORDERS, Lanes, lanes
 from svc_oms.servicer.queries import OrderQueries
 from svc_oms.servicer.service import OrderServicer
 from svc_oms.store.orders import OrderStore
@@ -134,7 +134,7 @@ async def serve(config: OmsConfig, venues: tuple[Venue, ...], stop: asyncio.Even
             reads,
             risk,
             clock,
-            orders=Lane(batch_size_max=config.order_batch_max, queue_max=8_192, flushes_in_flight_max=config.order_flushes_max),
+            orders=replace(ORDERS, batch_size_max=config.order_batch_max, flushes_in_flight_max=config.order_flushes_max),
         )
         stack.push_async_callback(batches.close)
         feed = OrderFeed(log)

@@ -15,7 +15,10 @@ from svc_oms.servicer.requests import OrderRequests
 from svc_oms.store.orders import OrderStore
 from svc_oms.store.reads import OrderReads
 
-ORDERS = Lane(batch_size_max=BATCH_ORDERS_MAX, queue_max=4_096, flushes_in_flight_max=1, wait_seconds_max=2.0)
+GATHER_SECONDS = 0.008
+"""Measured at 256 callers: 4 ms cut the processor time of an order by a fifth, 8 to 10 ms by a quarter, and answers came no later."""
+
+ORDERS = Lane(batch_size_max=BATCH_ORDERS_MAX, queue_max=8_192, gather_seconds=GATHER_SECONDS)
 CONTROL = Lane(batch_size_max=256, queue_max=8_192, flushes_in_flight_max=1, wait_seconds_max=5.0)
 
 
