@@ -156,7 +156,9 @@ def _refuse_unsent(order: Order | None, command: c.RefuseUnsent) -> tuple[e.Even
 
 
 def _mark_unknown(order: Order | None, command: c.MarkUnknown) -> tuple[e.Event, ...]:
-    if order is None or order.terminal or not _unanswered(order, order.request(command.venue_client_order_id), command):
+    if order is None or (order.terminal and not order.reopening):
+        return ()
+    if not _unanswered(order, order.request(command.venue_client_order_id), command):
         return ()
     return (e.OrderMarkedUnknown(command.venue_client_order_id, command.time),)
 

@@ -23,6 +23,9 @@ _REPEATABLE = frozenset({ReportKind.STATUS, ReportKind.UNKNOWN_ORDER, ReportKind
 _EXECUTIONS = frozenset({ReportKind.TRADE, ReportKind.TRADE_CANCEL, ReportKind.TRADE_CORRECT})
 """What moves money counts even for an order that our log did not send."""
 
+_NO_VENUE_REASON = -1
+"""`venue_reason` (FIX 102) where the refusal is ours."""
+
 _WORKING = frozenset({OrderState.NEW, OrderState.PARTIALLY_FILLED})
 
 
@@ -41,6 +44,7 @@ def record_report(order: Order, report: VenueReport, time: datetime, *, synchron
     _RECORDERS[report.kind](draft, report, time)
     if report.kind is ReportKind.STATUS and synchronised:
         _refuse_unreceived(draft, report, time)
+    _withdraw_unsent(draft, time)
     return draft.done()
 
 
@@ -236,12 +240,22 @@ def _status(draft: Draft, report: VenueReport, time: datetime) -> None:
 
 def _refuse_unreceived(draft: Draft, report: VenueReport, time: datetime) -> None:
     """A status of a live order after all that was sent was processed: a request that is neither answered nor pending never arrived."""
-    if draft.order.terminal or report.request_pending or report.state is None or report.state in TERMINAL:
+    ended = (draft.order.terminal and not draft.order.reopening) or report.state in TERMINAL - {OrderState.FILLED}
+    if ended or report.request_pending or report.state is None:
         return
     for request in draft.order.requests:
         if request.sent:
             refused = e.CancelRefused if request.action is Action.CANCEL else e.ReplaceRefused
             draft.add(refused(request.venue_client_order_id, report.venue_reason, "the venue never received the request", time))
+
+
+def _withdraw_unsent(draft: Draft, time: datetime) -> None:
+    """A replace that waits to be sent ends with the order: nobody will send it, and risk holds its terms until it hears so."""
+    if draft.order.state is OrderState.FILLED:
+        for request in draft.order.requests:
+            if request.action is Action.REPLACE and not request.sent:
+                text = "the order was filled before the replace was sent"
+                draft.add(e.ReplaceRefused(request.venue_client_order_id, _NO_VENUE_REASON, text, time))
 
 
 def _unknown_order(draft: Draft, report: VenueReport, time: datetime) -> None:
@@ -265,6 +279,9 @@ def _request_refused(draft: Draft, report: VenueReport, time: datetime) -> None:
     if draft.order.state is OrderState.UNKNOWN and report.state in _WORKING:
         # A refusal that says how the order stands is evidence that it lives.
         draft.add(e.OrderStateChanged(draft.order.working_state, "", "", text, time))
+    elif report.state in TERMINAL and not draft.order.terminal and draft.order.state is not OrderState.UNKNOWN:
+        # The venue says that the order has ended, and we never learned how: it is asked.
+        draft.add(e.OrderMarkedUnknown(draft.order.venue_client_order_id, time))
 
 
 _RECORDERS: dict[ReportKind, Callable[[Draft, VenueReport, datetime], None]] = {

@@ -129,6 +129,11 @@ class Order:
         return self.state in TERMINAL
 
     @property
+    def reopening(self) -> bool:
+        """Whether it is filled, and a replace that was sent may yet enlarge it: not at its end until the venue has answered."""
+        return self.state is OrderState.FILLED and any(request.sent and request.action is Action.REPLACE for request in self.requests)
+
+    @property
     def leaves_quantity(self) -> Decimal:
         """What may still trade: 0 once terminal, never below 0 (a venue may overfill)."""
         return leaves(self.state, self.quantity, self.filled_quantity)

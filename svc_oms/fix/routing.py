@@ -111,9 +111,9 @@ def in_doubt(order: Order, sent_before: int) -> bool:
 
     That is so while it is UNKNOWN, and after a logon for what was sent before it (our numbers below `sent_before`) and not answered.
     """
-    if not order.routed or order.terminal:
+    if not order.routed or (order.terminal and not order.reopening):
         return False
-    if order.state is OrderState.UNKNOWN:
+    if order.state is OrderState.UNKNOWN or (order.reopening and any(request.overdue for request in order.requests)):
         return True
     unanswered = order.state is OrderState.PENDING_NEW or any(request.sent for request in order.requests)
     return unanswered and order.message_sequence < sent_before

@@ -16,7 +16,7 @@ from svc_oms.domain.events import KillSwitchApplied
 from svc_oms.servicer.changes import own_cancel
 from svc_oms.servicer.requests import OrderRequests
 from svc_oms.store.kill_switches import Scope, Switch, lock_and_read, write
-from svc_oms.store.orders import OrderStore
+from svc_oms.store.orders import OrderStore, stream_of
 from svc_oms.store.reads import OPEN_ORDERS_MAX, OrderReads
 from trademesh.oms.v1 import order_control_service_pb2, order_pb2
 
@@ -49,10 +49,15 @@ class OrderControlServicer:
             position = await self._abandon(missing, accounts)
             found = await self._store.load_many(list(accounts))
         if position == LOG_START:
-            position = await self._store.log.horizon()
+            position = await self._newest(list(accounts))
         return order_control_service_pb2.ResolveOrderResponse(
             orders=[_resolved(found[item.order_id.lower()]) for item in request.orders], log_position=to_position(position)
         )
+
+    async def _newest(self, order_ids: Sequence[str]) -> LogPosition:
+        """The position of the orders' last event. Not the log's horizon, which no reader of events ever reaches while nothing happens."""
+        streams = await self._store.log.read_streams([stream_of(order_id) for order_id in order_ids])
+        return max((events[-1].position for events in streams.values()), default=LOG_START)
 
     async def _abandon(self, order_ids: Sequence[str], accounts: dict[str, str]) -> LogPosition:
         async with self._store.unit() as unit:

@@ -23,11 +23,16 @@ class OpenRequest(NamedTuple):
 def open_requests(order: Order | None) -> Mapping[str, OpenRequest]:
     """Return the requests of an order that the router still has to do something about, by ClOrdID at the venue.
 
-    An UNKNOWN order counts as an overdue request for itself, whatever it was that nobody answered.
+    An UNKNOWN order counts as an overdue request for itself, whatever it was that nobody answered. Of a filled order, the sent replaces
+    are open: the venue may yet grant one.
     """
-    if order is None or order.terminal:
+    if order is None or (order.terminal and not order.reopening):
         return {}
-    found = {request.venue_client_order_id: OpenRequest(request.action, request.sent, request.overdue) for request in order.requests}
+    found = {
+        request.venue_client_order_id: OpenRequest(request.action, request.sent, request.overdue)
+        for request in order.requests
+        if not order.terminal or (request.sent and request.action is Action.REPLACE)
+    }
     if order.state is OrderState.PENDING_NEW:
         found[order.order_id] = OpenRequest(Action.NEW, order.routed, overdue=False)
     elif order.state is OrderState.UNKNOWN:
