@@ -116,5 +116,12 @@ class Holds:
         """Return the ids of the holds that wait for an order to close."""
         return [hold.hold_id for hold in self._holds.values() if hold.until_closed and hold.order_id == order_id]
 
+    def fills_of(self, match_id: int) -> list[int]:
+        """Return the ids of the holds on the fills of a trade."""
+        return [hold.hold_id for hold in self._holds.values() if hold.kind is Kind.FILL and hold.trade().sequence == match_id]
+
+    def __contains__(self, hold_id: int) -> bool:
+        return hold_id in self._holds
+
     def __iter__(self) -> Iterator[Hold]:
         return iter(self._holds.values())

@@ -153,6 +153,9 @@ class Venue:
         self._parts.holds.add(hold)
 
     def _release(self, hold_id: int) -> None:
+        if hold_id not in self._parts.holds:
+            # Let go of meanwhile: a correction takes the fill that it corrects along.
+            return
         hold = self._parts.holds.release(hold_id)
         self._batch().notes.append(["release", hold_id])
         if hold.kind is Kind.MESSAGE:
@@ -163,7 +166,13 @@ class Venue:
             if order is not None:
                 self._send(hold.owner, self._parts.reports.trade_report(order, hold.trade()).message)
         else:
-            self._engine.execute(commands.CorrectTrade(self._now(), *hold.payload))
+            self._correct(*hold.payload)
+
+    def _correct(self, match_id: int, price: int, quantity: int) -> bool:
+        """Bust or correct a trade. Whoever was not told of it yet is told first: nobody can take back what he does not know."""
+        for hold_id in self._parts.holds.fills_of(match_id):
+            self._release(hold_id)
+        return bool(self._engine.execute(commands.CorrectTrade(self._now(), match_id, price, quantity)))
 
     def release_all(self) -> None:
         """Let go of everything held, oldest first: what a restart does."""
@@ -306,5 +315,4 @@ class Venue:
         trade = self._state.trades.get(match_id)
         if trade is None:
             return False
-        terms = (trade.price if price is None else price, trade.quantity if quantity is None else quantity)
-        return bool(self._engine.execute(commands.CorrectTrade(self._now(), match_id, *terms)))
+        return self._correct(match_id, trade.price if price is None else price, trade.quantity if quantity is None else quantity)

@@ -166,3 +166,14 @@ def test_rules_play_the_same_twice(tmp_path: Path) -> None:
         return executions(alpha.received + beta.received)
 
     assert play(tmp_path / "one") == play(tmp_path / "two")
+
+
+def test_a_held_fill_is_told_before_its_bust(world: World, alpha: Client, beta: Client) -> None:
+    world.exchange.faults.add({"action": "hold_fills", "session": "ALPHA", "delay_ms": 60_000})
+    world.exchange.faults.add({"action": "bust", "session": "BETA", "delay_ms": 100})
+    alpha.send(alpha.order("a"))
+    beta.send(beta.order("b", "2", "40"))
+    assert len(alpha.received) == 2
+    world.pass_time(0.2)
+    assert executions(alpha.received)[-2:] == [("F", "1", "40", "60"), ("H", "0", "0", "100")]
+    assert alpha.received[-1].get(19) == alpha.received[-2].get(17)
