@@ -1,0 +1,57 @@
+"""Brings a mesh to rest after a crash and lets the auditor at it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from mesh.local.parts import EXCHANGE
+from tests.e2e.crash.audit import audit
+from tests.e2e.crash.client import Clients
+from tests.e2e.crash.order_record import OrderRecord, read_order_record
+from tests.e2e.crash.read_back import read_back
+from tests.e2e.crash.risk_record import RiskRecord, read_risk_record
+from tests.e2e.crash.venue_record import VenueRecord, read_venue_record
+from tests.e2e.crash.world import World
+
+FINDINGS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The three records of a mesh at rest."""
+
+    orders: OrderRecord
+    risk: RiskRecord
+    venue: VenueRecord
+
+
+async def verified(world: World, clients: Clients, *, timeout_seconds: float = 60.0) -> Evidence:
+    """Return the evidence, once the mesh has come to rest and nothing in it contradicts anything.
+
+    Raises:
+        TimeoutError: it does not come to rest.
+        AssertionError: the auditor's findings.
+    """
+    await asyncio.to_thread(world.mesh.await_ready)
+    await world.settled(timeout_seconds=timeout_seconds)
+    world.mesh.exchange("flow.pause")
+    evidence = await _evidence(world)
+    ledger = clients.ledger
+    world.note(f"{len(ledger.answers)} answered, {len(ledger.refused)} refused, {len(ledger.lost)} lost, {ledger.retried} retries")
+    findings = audit(ledger, evidence.orders, evidence.risk, evidence.venue)
+    findings += await read_back(clients, world.mesh, world.random, evidence.orders, evidence.risk)
+    after = await _evidence(world)
+    if after.orders.histories != evidence.orders.histories or after.risk.reservations != evidence.risk.reservations:
+        findings.append("asking again changed something")
+    world.mesh.exchange("flow.resume")
+    shown = "\n".join(findings[:FINDINGS_SHOWN])
+    assert not findings, f"the auditor found {len(findings)} contradictions:\n{shown}"
+    return evidence
+
+
+async def _evidence(world: World) -> Evidence:
+    async with world.database() as connection:
+        orders = await read_order_record(connection)
+        risk = await read_risk_record(connection)
+    return Evidence(orders, risk, await asyncio.to_thread(read_venue_record, world.mesh.layout.data(EXCHANGE) / "journal"))

@@ -1,0 +1,169 @@
+"""A mesh to break, its accounts, and its databases as their superuser sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from mesh.local import seed
+from mesh.local.embedded import ADDRESS_FILE
+from mesh.local.harness import LocalMesh
+from mesh.local.operator import Caller
+from mesh.local.parts import POSTGRES
+from mesh.local.postgres import DATABASE
+from mesh.local.seed_data import TENANT, SeedAccount
+from tests.e2e.crash.load import ACCOUNTS
+from trademesh.risk.v1 import limit_pb2, risk_service_pb2
+
+SEED_KEY = "TRADEMESH_TEST_SEED"
+TRADER = Caller("crash-trader", TENANT, ("trader", "viewer"), ACCOUNTS)
+_OFFICER = Caller("crash-officer", TENANT, ("admin", "risk-officer", "viewer"))
+
+_ACCOUNT, _TRADER, _INSTRUMENT = limit_pb2.LIMIT_SCOPE_ACCOUNT, limit_pb2.LIMIT_SCOPE_TRADER, limit_pb2.LIMIT_SCOPE_INSTRUMENT
+_WIDE = "1000000000000"
+_LIMITS = (
+    *(
+        (_ACCOUNT, account, kind, value)
+        for account in ACCOUNTS
+        for kind, value in (
+            (limit_pb2.LIMIT_TYPE_MAX_NOTIONAL, _WIDE),
+            (limit_pb2.LIMIT_TYPE_OPEN_EXPOSURE, _WIDE),
+            (limit_pb2.LIMIT_TYPE_GROSS_EXPOSURE, _WIDE),
+            (limit_pb2.LIMIT_TYPE_MESSAGE_RATE, "1000000"),
+        )
+    ),
+    (_TRADER, TRADER.principal, limit_pb2.LIMIT_TYPE_MESSAGE_RATE, "1000000"),
+    (_INSTRUMENT, "*", limit_pb2.LIMIT_TYPE_PRICE_COLLAR, "0.6"),
+    (_INSTRUMENT, "*", limit_pb2.LIMIT_TYPE_PRICE_COLLAR_PRIOR_CLOSE, "0.6"),
+)
+
+_AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+"""A database that is gone, or on its way back."""
+
+_PROGRESS = """
+WITH applied AS (SELECT coalesce(min((tx, position)), (0::bigint, 0::bigint)) AS at FROM svc_risk.projection_cursor)
+SELECT (SELECT count(*) FROM svc_oms.venue_request) AS unanswered,
+       (SELECT count(*) FROM svc_oms.orders WHERE state = 11) AS unknown,
+       (SELECT count(*) FROM svc_oms.event, applied WHERE (tx::text::bigint, position) > applied.at) AS unapplied,
+       (SELECT count(*) FROM svc_risk.reservation WHERE status = 1 OR (status = 2 AND pending_request_id IS NOT NULL)) AS unsettled
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """A running mesh under test. `seed` draws everything that is drawn; `notes` are printed when the test fails."""
+
+    mesh: LocalMesh
+    seed: int
+    random: random.Random
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Keep a line for whoever reads a failure."""
+        self.notes.append(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}")
+
+    def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> dict[str, int]:
+        """Send instances a signal and return the process ids that they had."""
+        pids = {name: self.mesh.kill(name, number) for name in names}
+        self.note(f"{number.name} to {', '.join(names)}")
+        return pids
+
+    async def restarted(self, pids: dict[str, int]) -> None:
+        """Return once all of these are ready under other process ids, and the mesh is whole."""
+        for name, pid in pids.items():
+            await asyncio.to_thread(self.mesh.await_restart, name, pid)
+        await asyncio.to_thread(self.mesh.await_ready)
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[asyncpg.Connection]:
+        """Connect to PostgreSQL as its superuser."""
+        connection = await asyncpg.connect((self.mesh.layout.private(POSTGRES) / ADDRESS_FILE).read_text().strip(), database=DATABASE)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=5.0)
+
+    async def sql(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Read as the superuser."""
+        async with self.database() as connection:
+            return list(await connection.fetch(query, *arguments))
+
+    async def settled(self, *, timeout_seconds: float = 60.0) -> None:
+        """Return once the mesh has come to rest: nothing unsent, unanswered, unknown, unread or unconfirmed.
+
+        Raises:
+            TimeoutError: not in time; says what is left.
+        """
+        began, left = time.monotonic(), dict[str, int]()
+
+        async def rests() -> bool:
+            (row,) = await self.sql(_PROGRESS)
+            left.update(row)
+            return not any(row.values())
+
+        try:
+            await self.until(rests, timeout_seconds=timeout_seconds)
+        except TimeoutError:
+            raise TimeoutError(f"the mesh did not come to rest in {timeout_seconds:g} s: {left}") from None
+        self.note(f"at rest after {time.monotonic() - began:.1f} s")
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], *, timeout_seconds: float) -> None:
+        """Return once a condition holds. A database that is on its way back is no answer.
+
+        Raises:
+            TimeoutError: not in time.
+        """
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                try:
+                    if await condition():
+                        return
+                except _AWAY as error:
+                    self.note(f"the database: {type(error).__name__}")
+                await asyncio.sleep(0.1)
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """Start a mesh with wide limits; on a failure, print the seed, what was done, and the ends of all logs.
+
+    `TRADEMESH_TEST_SEED` repeats a run's choices; the machine's timing stays its own.
+    """
+    chosen = int(os.environ.get(SEED_KEY) or secrets.randbelow(2**32))
+    with LocalMesh() as mesh:
+        running = World(mesh, chosen, random.Random(chosen))
+        try:
+            _widen(mesh)
+            yield running
+        except BaseException:
+            sys.stderr.write("".join(f"{line}\n" for line in (f"{SEED_KEY}={chosen}", *running.notes)))
+            raise
+
+
+def _widen(mesh: LocalMesh) -> None:
+    """Create the accounts and set limits that bind none of them, as an operator would."""
+    with mesh.operator(_OFFICER) as operator:
+        seed.seed(operator, accounts=[SeedAccount(account, "Crash test") for account in ACCOUNTS])
+        for scope, scope_id, kind, value in _LIMITS:
+            request = risk_service_pb2.UpdateLimitRequest(
+                scope=scope, scope_id=scope_id, type=kind, value=value, request_id=str(uuid.uuid4()), comment="crash test"
+            )
+            path = "/trademesh.risk.v1.RiskService/UpdateLimit"
+            operator.call("svc_risk", path, request, risk_service_pb2.UpdateLimitResponse, repeatable=False)
+
+
+def rows_as_dicts(rows: list[asyncpg.Record]) -> list[dict[str, Any]]:
+    """Return records as plain dictionaries."""
+    return [dict(row) for row in rows]
