@@ -65,7 +65,7 @@ def _routed(event: e.OrderRouted, _: Terms | None) -> Message:
     return events_pb2.OrderRouted(
         venue=event.venue,
         venue_client_order_id=event.venue_client_order_id,
-        action=event.action,  # type: ignore[arg-type]
+        action=event.action,  # type: ignore[arg-type]  # (the contract's numbers)
         message_sequence=event.message_sequence,
         event_time=timestamp(event.time),
     )
@@ -92,7 +92,7 @@ def _executed(event: e.ExecutionRecorded, terms: Terms | None) -> Message:
     return events_pb2.ExecutionRecorded(
         execution=execution_message(event.execution, terms),
         venue_order_id=event.venue_order_id,
-        state=event.state,  # type: ignore[arg-type]
+        state=event.state,  # type: ignore[arg-type]  # (the contract's numbers)
         event_time=timestamp(event.time),
     )
 
@@ -170,7 +170,7 @@ def _replaced(event: e.OrderReplaced, _: Terms | None) -> Message:
 
 def _state_changed(event: e.OrderStateChanged, _: Terms | None) -> Message:
     return events_pb2.OrderStateChanged(
-        state=event.state,  # type: ignore[arg-type]
+        state=event.state,  # type: ignore[arg-type]  # (the contract's numbers)
         exec_id=event.exec_id,
         trade_date=event.trade_date,
         text=event.text,

@@ -24,14 +24,14 @@ def order_message(order: Order) -> order_pb2.Order:
         client_order_id=terms.client_order_id,
         account_id=terms.account_id,
         instrument_id=terms.instrument_id,
-        side=terms.side,  # type: ignore[arg-type]
-        type=terms.type,  # type: ignore[arg-type]
-        time_in_force=terms.time_in_force,  # type: ignore[arg-type]
+        side=terms.side,  # type: ignore[arg-type]  # (the contract's numbers)
+        type=terms.type,  # type: ignore[arg-type]  # (the contract's numbers)
+        time_in_force=terms.time_in_force,  # type: ignore[arg-type]  # (the contract's numbers)
         quantity=text_of(order.quantity),
         limit_price=decimal_text(order.limit_price),
         labels=terms.labels or None,
-        state=order.state,  # type: ignore[arg-type]
-        pending_action=0 if pending is None else pending,  # type: ignore[arg-type]
+        state=order.state,  # type: ignore[arg-type]  # (the contract's numbers)
+        pending_action=0 if pending is None else pending,  # type: ignore[arg-type]  # (the contract's numbers)
         filled_quantity=text_of(order.filled_quantity),
         leaves_quantity=text_of(order.leaves_quantity),
         average_price=decimal_text(order.average_price),
@@ -57,13 +57,13 @@ def begun_message(order: Order) -> order_pb2.Order:
         client_order_id=terms.client_order_id,
         account_id=terms.account_id,
         instrument_id=terms.instrument_id,
-        side=terms.side,  # type: ignore[arg-type]
-        type=terms.type,  # type: ignore[arg-type]
-        time_in_force=terms.time_in_force,  # type: ignore[arg-type]
+        side=terms.side,  # type: ignore[arg-type]  # (the contract's numbers)
+        type=terms.type,  # type: ignore[arg-type]  # (the contract's numbers)
+        time_in_force=terms.time_in_force,  # type: ignore[arg-type]  # (the contract's numbers)
         quantity=quantity,
         limit_price=decimal_text(terms.limit_price),
         labels=terms.labels or None,
-        state=order.state,  # type: ignore[arg-type]
+        state=order.state,  # type: ignore[arg-type]  # (the contract's numbers)
         filled_quantity="0",
         leaves_quantity=quantity if live else "0",
         reject=None if order.reject is None else reject_message(order.reject),
@@ -82,7 +82,7 @@ def abandoned_message(order: Order) -> order_pb2.Order:
     return order_pb2.Order(
         order_id=order.order_id,
         account_id=order.terms.account_id,
-        state=OrderState.ABANDONED,  # type: ignore[arg-type]
+        state=OrderState.ABANDONED,  # type: ignore[arg-type]  # (the contract's numbers)
         version=order.version,
         etag=order.etag,
     )
@@ -97,9 +97,9 @@ def terms_message(terms: Terms) -> events_pb2.OrderTerms:
         tenant=terms.tenant,
         principal=terms.principal,
         instrument_id=terms.instrument_id,
-        side=terms.side,  # type: ignore[arg-type]
-        type=terms.type,  # type: ignore[arg-type]
-        time_in_force=terms.time_in_force,  # type: ignore[arg-type]
+        side=terms.side,  # type: ignore[arg-type]  # (the contract's numbers)
+        type=terms.type,  # type: ignore[arg-type]  # (the contract's numbers)
+        time_in_force=terms.time_in_force,  # type: ignore[arg-type]  # (the contract's numbers)
         quantity=text_of(terms.quantity),
         limit_price=decimal_text(terms.limit_price),
         labels=terms.labels or None,
@@ -168,8 +168,8 @@ def execution_message(execution: Execution, terms: Terms) -> execution_pb2.Execu
         client_order_id=terms.client_order_id,
         account_id=terms.account_id,
         instrument_id=terms.instrument_id,
-        side=terms.side,  # type: ignore[arg-type]
-        type=execution.type,  # type: ignore[arg-type]
+        side=terms.side,  # type: ignore[arg-type]  # (the contract's numbers)
+        type=execution.type,  # type: ignore[arg-type]  # (the contract's numbers)
         exec_ref_id=execution.exec_ref_id,
         last_quantity=text_of(execution.last_quantity),
         last_price=text_of(execution.last_price),

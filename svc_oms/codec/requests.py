@@ -190,9 +190,9 @@ def replace_check(
         user=user,
         account_id=terms.account_id,
         instrument_id=terms.instrument_id,
-        side=terms.side,  # type: ignore[arg-type]
-        type=terms.type,  # type: ignore[arg-type]
-        time_in_force=terms.time_in_force,  # type: ignore[arg-type]
+        side=terms.side,  # type: ignore[arg-type]  # (the contract's numbers)
+        type=terms.type,  # type: ignore[arg-type]  # (the contract's numbers)
+        time_in_force=terms.time_in_force,  # type: ignore[arg-type]  # (the contract's numbers)
         quantity=quantity,
         limit_price=limit_price,
         receive_time=receive_time,

@@ -17,7 +17,7 @@ REASON_PREFIX = "ERROR_REASON_"
 _REASON_NUMBERS: dict[Reason, error_reason_pb2.ErrorReason.ValueType] = {
     reason: error_reason_pb2.ErrorReason.Value(REASON_PREFIX + reason.value) for reason in Reason
 }
-_REASONS = {number: reason for reason, number in _REASON_NUMBERS.items()}
+_REASONS: dict[int, Reason] = {number: reason for reason, number in _REASON_NUMBERS.items()}
 
 
 @lru_cache(maxsize=256)
@@ -51,4 +51,4 @@ def reason_number(reason: Reason) -> error_reason_pb2.ErrorReason.ValueType:
 
 def reason_of(number: int) -> Reason:
     """Return the reason of a number; INTERNAL for one that a newer release wrote."""
-    return _REASONS.get(number, Reason.INTERNAL)  # type: ignore[call-overload, no-any-return]
+    return _REASONS.get(number, Reason.INTERNAL)

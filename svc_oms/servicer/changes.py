@@ -268,10 +268,12 @@ class OrderChanges:
             answers = {index: items[index].answer(unit, position) for index in applied}
             await self._keep(unit, items, answers)
         outcomes = [Changed(answers[index], replayed=False) if index in answers else outcome for index, outcome in enumerate(outcomes)]
-        return [
-            outcome if outcome is not None else _following(item, items[leaders[item.key]], answers[leaders[item.key]])  # type: ignore[index]
-            for item, outcome in zip(items, outcomes, strict=True)
-        ]
+        for index, item in enumerate(items):
+            if outcomes[index] is None:
+                assert item.key is not None, "only the second use of a key waits for the first one's answer"
+                leader = leaders[item.key]
+                outcomes[index] = _following(item, items[leader], answers[leader])
+        return [outcome for outcome in outcomes if outcome is not None]
 
     async def _keep(self, unit: OrderUnit, items: Sequence[Change], answers: dict[int, Message]) -> None:
         kept = [

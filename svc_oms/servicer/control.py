@@ -140,7 +140,7 @@ def _resolved(order: Order) -> order_pb2.Order:
 
 def _switch_message(switch: Switch) -> order_control_service_pb2.KillSwitchState:
     return order_control_service_pb2.KillSwitchState(
-        scope=switch.scope.value,  # type: ignore[arg-type]
+        scope=switch.scope.value,  # type: ignore[arg-type]  # (the contract's numbers)
         scope_id=switch.scope_id,
         active=switch.active,
         version=switch.version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from kernel.errors import (
@@ -210,7 +211,7 @@ def _following(item: NewOrder, leader: NewOrder, outcome: Outcome | None) -> Out
     return AbortedError(Reason.VERSION_STALE, "another command with this client_order_id was under way; nothing was done")
 
 
-def _verdict(item: NewOrder, result: pre_trade_service_pb2.OrderCheckResult, now: object) -> PlaceOrder | TrademeshError:
+def _verdict(item: NewOrder, result: pre_trade_service_pb2.OrderCheckResult, now: datetime) -> PlaceOrder | TrademeshError:
     outcome = result.WhichOneof("outcome")
     if outcome == "approval":
         terms, reject = item.terms(result.approval.tenant, result.approval.venue), None
@@ -220,7 +221,7 @@ def _verdict(item: NewOrder, result: pre_trade_service_pb2.OrderCheckResult, now
         return refused_by_risk(result)
     if terms.tenant != item.user.tenant:
         return foreign_account(terms.account_id)
-    return PlaceOrder(terms, reject, now)  # type: ignore[arg-type]
+    return PlaceOrder(terms, reject, now)
 
 
 def refused_by_risk(result: pre_trade_service_pb2.OrderCheckResult) -> TrademeshError:

@@ -110,7 +110,7 @@ class EntryStream:
 
     def _take(self, message: order_service_pb2.EnterOrdersRequest | InvalidMessage) -> None:
         invalid = message if isinstance(message, InvalidMessage) else None
-        command: order_service_pb2.EnterOrdersRequest = message.request if invalid is not None else message  # type: ignore[assignment,union-attr]
+        command: Any = message.request if isinstance(message, InvalidMessage) else message
         number = command.correlation_id
         if invalid is not None:
             self._answer(number, invalid.error)

@@ -142,7 +142,8 @@ class OrderRequests:
             batch, rest = rest[:CANCELS_AT_ONCE], rest[CANCELS_AT_ONCE:]
             for change, outcome in zip(batch, await self.submit_many(batch), strict=True):
                 if isinstance(outcome, Changed):
-                    shown = outcome.response.log_position  # type: ignore[attr-defined]
+                    assert isinstance(outcome.response, order_service_pb2.CancelOrderResponse)
+                    shown = outcome.response.log_position
                     position = max(position, LogPosition(shown.tx, shown.position))
                     order_ids.append(change.order_id)
                 elif isinstance(outcome, FailedPreconditionError):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from kernel.ports import Clock
 from kernel.server_context import CallContext
@@ -16,6 +19,8 @@ from svc_oms.servicer.requests import OrderRequests
 from svc_oms.store.orders import OrderStore
 from svc_oms.store.reads import OrderReads
 from trademesh.oms.v1 import order_service_pb2
+
+R = TypeVar("R", bound=Message)
 
 
 class OrderServicer:
@@ -52,21 +57,21 @@ class OrderServicer:
         """Ask for a cancel; see the contract."""
         change = self._requests.cancel_change(request, context.user)
         changed = await self._requests.submit(change, deadline=deadline_of(context, self._clock))
-        return _answer(changed, context)  # type: ignore[return-value]
+        return _answer(order_service_pb2.CancelOrderResponse, changed, context)
 
     async def ReplaceOrder(  # noqa: N802 (the contract's name)
         self, request: order_service_pb2.ReplaceOrderRequest, context: CallContext
     ) -> order_service_pb2.ReplaceOrderResponse:
         """Ask for new terms; see the contract."""
         changed = await self._requests.replace(request, context.user, deadline=deadline_of(context, self._clock))
-        return _answer(changed, context)  # type: ignore[return-value]
+        return _answer(order_service_pb2.ReplaceOrderResponse, changed, context)
 
     async def CancelAllOrders(  # noqa: N802 (the contract's name)
         self, request: order_service_pb2.CancelAllOrdersRequest, context: CallContext
     ) -> order_service_pb2.CancelAllOrdersResponse:
         """Ask for many cancels; see the contract."""
         changed = await self._requests.cancel_all(request, context.user)
-        return _answer(changed, context)  # type: ignore[return-value]
+        return _answer(order_service_pb2.CancelAllOrdersResponse, changed, context)
 
     async def StreamOrderEvents(  # noqa: N802 (the contract's name)
         self, request: order_service_pb2.StreamOrderEventsRequest, context: CallContext
@@ -91,7 +96,8 @@ class OrderServicer:
             yield message
 
 
-def _answer(changed: Changed, context: CallContext) -> object:
+def _answer(response_type: type[R], changed: Changed, context: CallContext) -> R:
     if changed.replayed:
         context.set_initial_metadata(REPLAYED_HEADER, "true")
+    assert isinstance(changed.response, response_type)
     return changed.response

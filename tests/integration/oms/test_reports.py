@@ -240,7 +240,9 @@ async def test_a_takeover_waits_for_a_send_under_way(replica: Replica, other: Re
     replica.store.log.append = slow  # type: ignore[assignment,method-assign]
     sending = asyncio.create_task(session.send())
     await numbered.wait()
-    await asyncio.sleep(0.7)
+    async with asyncio.timeout(10):
+        while not await other.database.fetchval("SELECT expires_at <= clock_timestamp() FROM lease"):
+            await asyncio.sleep(0.02)
     taking = asyncio.create_task(other.leases().acquire("venue-session/XSIM"))
     done, _ = await asyncio.wait([taking], timeout=0.2)
     assert not done
