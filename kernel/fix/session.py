@@ -10,7 +10,8 @@
 
 Every method returns a `Step`, which the driver carries out as `kernel.fix.steps` says. An acceptor reads 49 and 56 of the
 first message to choose the session, and then gives that message to `receive`. After a ResendRequest nothing is sent and
-nothing further is read until `resend` was called: a live message between resent ones would look like a gap to the peer.
+nothing further is read until `resend` was called: a live message between resent ones would look like a gap to the peer. A driver that
+resends in parts, each once the peer has taken the one before, gives what cannot wait to `defer`: it is numbered now and sent last.
 
 What is answered how, the first that applies:
 
@@ -45,6 +46,7 @@ class Session(Inbound):
     def __init__(self, config: SessionConfig, sequences: Sequences) -> None:
         super().__init__(config, sequences)
         self._inbox: deque[Message | Garbled] = deque()
+        self._deferred_from: int | None = None
 
     @property
     def phase(self) -> Phase:
@@ -60,6 +62,11 @@ class Session(Inbound):
     def can_send(self) -> bool:
         """Whether `send` is allowed: logged on, and no resend under way."""
         return self._phase is Phase.ACTIVE and self._resending is None
+
+    @property
+    def resending(self) -> ResendRange | None:
+        """What `resend` still owes the peer."""
+        return self._resending
 
     @property
     def synchronised(self) -> bool:
@@ -103,7 +110,7 @@ class Session(Inbound):
         self._phase = Phase.DISCONNECTED
         self._inbox.clear()
         self._gaps.clear()
-        self._resending = None
+        self._resending = self._deferred_from = None
 
     def receive(self, items: Iterable[Message | Garbled], now: Now) -> Step:
         """Messages came in. While a resend is under way they wait, at most `queue_max` of them; beyond that: disconnect."""
@@ -124,18 +131,40 @@ class Session(Inbound):
         self._writer.application(step, messages, now.utc)
         return self._finish(step, now)
 
+    def defer(self, messages: Sequence[AppMessage], now: Now) -> Step:
+        """Numbers and stores application messages during a resend, which grows to send them last; the step writes nothing.
+
+        Raises SessionNotReadyError where no resend is under way; ValueError as `send` does.
+        """
+        if self._phase is not Phase.ACTIVE or self._resending is None:
+            raise SessionNotReadyError("no resend is under way")
+        step = Step()
+        first = self._writer.next_out
+        self._writer.number(step, messages, now.utc)
+        if self._deferred_from is None:
+            self._deferred_from = first
+        return self._finish(step, now)
+
     def resend(self, stored: Iterable[StoredMessage], now: Now, policy: ResendPolicy = resend_all, *, through: int | None = None) -> Step:
         """Answers the ResendRequest of the last step that had `resend`.
 
         `stored` are the stored messages of that range, ascending; `through` cuts a long range (the step asks for the rest).
-        Messages that the policy refuses, and numbers without a message, are gap-filled.
+        Messages that the policy refuses, and numbers without a message, are gap-filled. A part counts as a sign of life: it
+        is due once the peer has taken the one before, and what the peer sends meanwhile may not be read.
         """
         wanted = self._resending
         assert wanted is not None, "no resend is under way"
         end = wanted.end if through is None else min(through, wanted.end)
         step = Step()
         self._writer.resend(step, ResendRange(wanted.begin, end), stored, policy, now.utc)
-        self._resending = ResendRange(end + 1, wanted.end) if end < wanted.end else None
+        self._timers.received(now.monotonic_seconds)
+        if end < wanted.end:
+            self._resending = ResendRange(end + 1, wanted.end)
+        elif self._deferred_from is not None:
+            self._resending = ResendRange(self._deferred_from, self._writer.next_out - 1)
+            self._deferred_from = None
+        else:
+            self._resending = None
         return self._drain(step, now)
 
     def synchronise(self, now: Now) -> Step:

@@ -32,11 +32,17 @@ class Writer:
 
     def application(self, step: Step, messages: Iterable[AppMessage], utc: datetime) -> None:
         """Sends application messages and has them stored. Raises ValueError, before anything is numbered, for a bad value."""
+        before = len(step.stored)
+        self.number(step, messages, utc)
+        for message in step.stored[before:]:
+            step.writes.append(self._frame(message.msg_type, message.sequence, message.sent_time, message.body))
+
+    def number(self, step: Step, messages: Iterable[AppMessage], utc: datetime) -> None:
+        """Has application messages stored under their numbers, for a resend to send. Raises ValueError as `application` does."""
         sent_time = format_timestamp(utc)
         encoded = [(message, encode_body(message.body)) for message in messages]
         for message, body in encoded:
             step.stored.append(StoredMessage(self.next_out, message.msg_type, body, sent_time, message.reference))
-            step.writes.append(self._frame(message.msg_type, self.next_out, sent_time, body))
             self.next_out += 1
 
     def resend(self, step: Step, wanted: ResendRange, stored: Iterable[StoredMessage], policy: ResendPolicy, utc: datetime) -> None:

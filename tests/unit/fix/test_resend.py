@@ -4,7 +4,7 @@ import pytest
 
 from kernel.fix.session import SessionNotReadyError
 from kernel.fix.steps import AppMessage, ResendRange, StoredMessage
-from tests.unit.fix.conversation import ORDER, Acceptor, raw
+from tests.unit.fix.conversation import ORDER, Acceptor, raw, shown
 
 HEAD = "49=TW|52=<now>|56=ISLD"
 DUPLICATE = "43=Y|49=ISLD|52=<now>|56=TW|122=<now>"
@@ -113,3 +113,67 @@ def test_messages_beyond_the_queues_bound_come_again_with_the_resend() -> None:
     acceptor.hears(*(f"35=D|34={number}|43=Y|49=TW|52=<now>|56=ISLD|122=<now>|{body}" for number in range(2, 8)))
     assert acceptor.delivered == [2, 3, 4, 5, 6, 7]
     assert acceptor.session.synchronised
+
+
+def parts(acceptor: Acceptor, size: int) -> list[str]:
+    """Every part that is still owed, `size` numbers at a time."""
+    written: list[str] = []
+    while (wanted := acceptor.step.resend) is not None:
+        through = min(wanted.begin + size - 1, wanted.end)
+        stored = [acceptor.stored[number] for number in range(wanted.begin, through + 1) if number in acceptor.stored]
+        acceptor.step = acceptor.session.resend(stored, acceptor.now, through=through)
+        written += [shown(data, acceptor.now) for data in acceptor.step.writes]
+    return written
+
+
+def asks_for(acceptor: Acceptor, begin: int, end: int) -> None:
+    """A ResendRequest that is not answered yet."""
+    data = raw(f"35=2|34=7|{HEAD}|7={begin}|16={end}", now=acceptor.now)
+    acceptor.step = acceptor.session.receive(acceptor.reader.feed(data), acceptor.now)
+
+
+def defers(acceptor: Acceptor) -> None:
+    """The application has an order to send while a resend is under way."""
+    step = acceptor.session.defer([AppMessage("D", ORDER)], acceptor.now)
+    assert step.writes == []
+    assert step.sequences == acceptor.session.sequences
+    acceptor.stored.update({message.sequence: message for message in step.stored})
+
+
+def test_parts_say_what_the_whole_says(acceptor: Acceptor) -> None:
+    asks_for(acceptor, 1, 0)
+    assert parts(acceptor, 2) == [gap_fill(1, 3), gap_fill(3, 5), order(5), order(6), gap_fill(7, 9), order(9)]
+    assert acceptor.session.can_send
+
+
+def test_what_is_deferred_follows_the_resend_and_nothing_in_between_is_repeated(acceptor: Acceptor) -> None:
+    asks_for(acceptor, 5, 6)
+    defers(acceptor)
+    defers(acceptor)
+    assert parts(acceptor, 1) == [order(5), order(6), order(10), order(11)]
+    assert acceptor.sends(("D", ORDER))[0].startswith("35=D|34=12|49=")
+
+
+def test_what_is_deferred_while_deferred_messages_go_out_follows_them(acceptor: Acceptor) -> None:
+    asks_for(acceptor, 9, 0)
+    defers(acceptor)
+    acceptor.step = acceptor.session.resend([acceptor.stored[9]], acceptor.now)
+    assert acceptor.step.resend == ResendRange(10, 10)
+    defers(acceptor)
+    assert parts(acceptor, 1) == [order(10), order(11)]
+    assert acceptor.session.can_send
+
+
+def test_messages_are_deferred_only_during_a_resend(acceptor: Acceptor) -> None:
+    with pytest.raises(SessionNotReadyError):
+        acceptor.session.defer([AppMessage("D", ORDER)], acceptor.now)
+
+
+def test_a_peer_that_takes_part_after_part_is_alive(acceptor: Acceptor) -> None:
+    asks_for(acceptor, 5, 9)
+    for through in (5, 6, 7):
+        acceptor.now = acceptor.now._replace(monotonic_seconds=acceptor.now.monotonic_seconds + 70)
+        assert acceptor.session.tick(acceptor.now).disconnect is None
+        acceptor.session.resend([], acceptor.now, through=through)
+    acceptor.now = acceptor.now._replace(monotonic_seconds=acceptor.now.monotonic_seconds + 73)
+    assert acceptor.session.tick(acceptor.now).disconnect == "the peer is silent"
