@@ -28,6 +28,7 @@ from sandbox.exchange.venue import Parts, Venue
 
 # A commit may lead to another one (a lost connection cancels orders); more rounds than this are a defect.
 _ROUNDS_MAX = 100
+_GOODBYE = "the exchange stops"
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Exchange:
     """The venue as its servers see it.
 
     Whoever drives it passes on what members send (`logon`, `receive`, `lost`), calls `tick` every few milliseconds, and `commit` after
-    every round of input: nothing leaves before that.
+    every round of input: nothing leaves before that. After a commit it calls `resend` while `resend_is_due`.
 
     Raises:
         JournalError, SnapshotError: the past cannot be read, or does not fit the instruments file.
@@ -140,6 +141,19 @@ class Exchange:
                 return
         raise AssertionError("commits follow commits without end")
 
+    @property
+    def resend_is_due(self) -> bool:
+        """Whether a member waits for a part of a resend, and its link has room."""
+        return self.desk.resend_is_due
+
+    def resend(self) -> bool:
+        """Send and commit the next part to each such member; return whether there was one."""
+        is_due = self.desk.resend_is_due
+        if is_due:
+            self.desk.resend()
+            self.commit()
+        return is_due
+
     def flush_feed(self) -> None:
         """Send reference prices that changed since the last call."""
         dirty, self.venue.dirty = self.venue.dirty, set()
@@ -153,9 +167,19 @@ class Exchange:
             "flow_tick": self.venue.flow_tick,
         }
 
-    def stop(self, text: str = "the exchange stops") -> None:
-        """Log everybody out, commit, and let go of the journal."""
-        self.desk.logout_all(text)
+    def log_out(self) -> None:
+        """Send everybody a Logout; answers close the connections."""
+        self.desk.logout_all(_GOODBYE)
+        self.commit()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no member is connected."""
+        return not any(member.is_connected for member in self.desk.members.values())
+
+    def stop(self) -> None:
+        """Close the connections that are left, commit, and let go of the journal."""
+        self.desk.close_all(_GOODBYE)
         self.commit()
         self.journal.close()
 

@@ -48,6 +48,16 @@ class Credentials:
 class Link(Protocol):
     """A member's connection, as the venue sees it."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether what was queued has to leave before much more is."""
+
+    def pause_reading(self) -> None:
+        """Bring nothing more in."""
+
+    def resume_reading(self) -> None:
+        """Bring in again what the member sends."""
+
     def write(self, data: bytes) -> None:
         """Queue bytes for sending."""
 

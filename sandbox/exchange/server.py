@@ -4,6 +4,7 @@ Whatever the sockets bring in one turn of the loop becomes one batch: one journa
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -22,7 +23,9 @@ from sandbox.exchange.pacer import FlowPacer
 
 CONNECTIONS_MAX = 64
 LOGON_TIMEOUT_SECONDS = 10.0
-# A member that lets more than this pile up is dropped; its reports wait in the journal.
+# How long a venue that stops waits for its members' Logouts.
+LOGOUT_SECONDS_MAX = 2.0
+# A member that lets more than this pile up is dropped; its reports wait in the journal. Resends wait for the link instead.
 WRITE_BUFFER_BYTES_MAX = 64 * 1024 * 1024
 FEED_BUFFER_BYTES = 256 * 1024
 PULSE_SECONDS = 0.02
@@ -40,6 +43,7 @@ class FixConnection(asyncio.Protocol):
         self._member: Member | None = None
         self._transport: asyncio.Transport | None = None
         self._logon_timeout: asyncio.TimerHandle | None = None
+        self.is_behind = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods of asyncio.Transport without being one.
@@ -82,11 +86,33 @@ class FixConnection(asyncio.Protocol):
             self._server.guard(lambda: self._server.exchange.lost(member, self))
             self._server.commit_soon()
 
+    def pause_writing(self) -> None:
+        self.is_behind = True
+
+    def resume_writing(self) -> None:
+        self.is_behind = False
+        self._server.resend_soon()
+
+    def pause_reading(self) -> None:
+        """Read nothing more."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    @property
+    def write_buffer_bytes(self) -> int:
+        """How much is queued."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def write(self, data: bytes) -> None:
-        """Queue bytes; a peer that has not read what was queued before is dropped. One write may be larger: a long resend is."""
+        """Queue bytes; a peer that has not read what was queued before is dropped."""
         if self._transport is None:
             return
-        if self._transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
+        if self.write_buffer_bytes > WRITE_BUFFER_BYTES_MAX:
             self.abort("the member does not read")
         else:
             self._transport.write(data)
@@ -180,6 +206,8 @@ class ExchangeServer:
         self.failure: BaseException | None = None
         self._servers: list[asyncio.AbstractServer] = []
         self._commit_scheduled = False
+        self._resend_scheduled = False
+        self._empty = asyncio.Event()
         self._heartbeat_due = 0.0
         self._pulse_handle: asyncio.TimerHandle | None = None
 
@@ -222,6 +250,20 @@ class ExchangeServer:
     def _commit(self) -> None:
         self._commit_scheduled = False
         self.guard(self.exchange.commit)
+        self.resend_soon()
+        if self.exchange.is_empty:
+            self._empty.set()
+
+    def resend_soon(self) -> None:
+        """Send the next part of each resend that is due, in a turn of the loop of its own: others are served in between."""
+        if not self._resend_scheduled and self.failure is None and self.exchange.resend_is_due:
+            self._resend_scheduled = True
+            asyncio.get_running_loop().call_soon(self._resend)
+
+    def _resend(self) -> None:
+        self._resend_scheduled = False
+        self.guard(self.exchange.resend)
+        self.resend_soon()
 
     def _pulse(self) -> None:
         """Let time pass: every 20 ms, timers and flow; reference prices that changed; every 0.5 s, the feed's heartbeat."""
@@ -237,11 +279,16 @@ class ExchangeServer:
             self.exchange.feed.heartbeat(self.exchange.clock.now_ns())
 
     async def close(self) -> None:
-        """Stop listening, log members out, commit, close the journal."""
+        """Stop listening, log members out, wait a little for their answers, commit, close the journal."""
         if self._pulse_handle is not None:
             self._pulse_handle.cancel()
         for server in self._servers:
             server.close()
+        self.guard(self.exchange.log_out)
+        if self.failure is None and not self.exchange.is_empty:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), LOGOUT_SECONDS_MAX)
         if self.failure is None:
             self.guard(self.exchange.stop)
         else:

@@ -8,13 +8,16 @@ from kernel.fix.codec import encode_body
 from kernel.fix.fieldtypes import format_timestamp
 from kernel.fix.message import Garbled, Message
 from kernel.fix.session import Session
-from kernel.fix.steps import AppMessage, Delivery, NoticeKind, Now, Role, Sequences, SessionConfig, Step, StoredMessage
+from kernel.fix.steps import AppMessage, Delivery, NoticeKind, Now, Phase, Role, Sequences, SessionConfig, Step, StoredMessage
 from kernel.ports import Clock
 from sandbox.exchange.journal import Journal
 from sandbox.exchange.members import Credentials, Link, Member
 from sandbox.exchange.venue import APP_TYPES
 
 Request = Callable[[str, Delivery], bool]
+
+# Numbers in one part of a resend: about half a megabyte of reports.
+RESEND_MESSAGES_MAX = 1_000
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class SessionDesk:
         # A member that is no longer listed may not log on, but its orders live on and its numbers are kept.
         self._absent = {name: numbers for name, numbers in sequences.items() if name not in self.members}
         self._touched: set[Member] = set()
+        self._owing: set[Member] = set()
 
     def _now(self) -> Now:
         return Now(self._clock.now(), self._clock.monotonic())
@@ -116,6 +120,7 @@ class SessionDesk:
         member.session, member.link = None, None
         member.writes.clear()
         member.closing, member.aborting = "", False
+        self._owing.discard(member)
 
     def _carry_out(self, member: Member, step: Step) -> None:
         """Stage what a step brought; `flush` and `deliver` send it once it is durable."""
@@ -137,9 +142,39 @@ class SessionDesk:
         for delivery in step.delivered:
             if self._request(member.comp_id, delivery):
                 member.closing, member.aborting = "dropped by a scripted fault", True
-        if step.resend is not None and member.session is not None:
-            stored = self._journal.load(member.comp_id, step.resend.begin, step.resend.end)
-            self._carry_out(member, member.session.resend(stored, self._now()))
+        self._note_owing(member)
+
+    # Resending.
+
+    def _note_owing(self, member: Member) -> None:
+        """Read nothing of a member that is owed a resend: its session would only queue it."""
+        session, link = member.session, member.link
+        if session is None or link is None or (session.resending is not None) == (member in self._owing):
+            return
+        if session.resending is not None:
+            self._owing.add(member)
+            link.pause_reading()
+        else:
+            self._owing.discard(member)
+            link.resume_reading()
+
+    def _next_parts(self) -> list[Member]:
+        return [member for member in self._owing if member.link is not None and not (member.link.is_behind or member.closing)]
+
+    @property
+    def resend_is_due(self) -> bool:
+        """Whether a member waits for a part of a resend and has taken the one before."""
+        return bool(self._next_parts())
+
+    def resend(self) -> None:
+        """Stage the next part for each of those members. To be called with nothing staged: only what is durable is sent again."""
+        for member in self._next_parts():
+            assert member.session is not None, "a link has a session"
+            owed = member.session.resending
+            assert owed is not None, "owing members have a resend under way"
+            through = min(owed.end, owed.begin + RESEND_MESSAGES_MAX - 1)
+            stored = self._journal.load(member.comp_id, owed.begin, through)
+            self._carry_out(member, member.session.resend(stored, self._now(), through=through))
 
     # Sending.
 
@@ -162,7 +197,7 @@ class SessionDesk:
 
     def _flush(self, member: Member, now: Now) -> None:
         outgoing, member.outgoing = member.outgoing, []
-        if member.session is not None and not member.session.can_send:
+        if member.session is not None and member.session.phase is not Phase.ACTIVE:
             # Half closed already: cut it short, so that numbers have one owner.
             link = member.link
             self._detach(member)
@@ -170,7 +205,7 @@ class SessionDesk:
                 link.close("logged out")
             self._on_loss(member)
         if member.session is not None:
-            step = member.session.send(outgoing, now)
+            step = member.session.send(outgoing, now) if member.session.can_send else member.session.defer(outgoing, now)
             self._journal.stage_messages(member.comp_id, step.stored)
             member.writes += step.writes
             member.sequences = step.sequences
@@ -220,8 +255,14 @@ class SessionDesk:
                     self._carry_out(member, member.session.tick(now))
 
     def logout_all(self, text: str) -> None:
-        """Say goodbye to everybody and close, without waiting for answers: the venue stops."""
+        """Say goodbye to everybody; a member's answer closes its connection."""
         for member in self.members.values():
             if member.session is not None:
                 self._carry_out(member, member.session.logout(self._now(), text))
-                member.closing = member.closing or text
+
+    def close_all(self, reason: str) -> None:
+        """Close the connections that are left."""
+        for member in self.members.values():
+            if member.link is not None:
+                member.closing = member.closing or reason
+                self._touched.add(member)

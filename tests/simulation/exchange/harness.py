@@ -61,7 +61,13 @@ class World:
         """Let time pass and the venue notice."""
         self.clock.advance(seconds)
         self.exchange.tick()
+        self.settle()
+
+    def settle(self) -> None:
+        """Let the venue answer, in as many parts as it takes."""
         self.exchange.commit()
+        while self.exchange.resend():
+            pass
 
 
 class Client:
@@ -75,6 +81,8 @@ class Client:
         self.member: Member | None = None
         self.connected = False
         self.end = ""
+        self.is_behind = False
+        self.is_heard = True
         self._reader = MessageReader()
 
     # The venue's side of the link.
@@ -90,6 +98,14 @@ class Client:
         self.connected, self.end = False, reason
 
     abort = close
+
+    def pause_reading(self) -> None:
+        """The venue reads no more."""
+        self.is_heard = False
+
+    def resume_reading(self) -> None:
+        """The venue reads on."""
+        self.is_heard = True
 
     # The member's side.
 
@@ -113,7 +129,7 @@ class Client:
         assert isinstance(first, Message)
         self.connected, self.end, self._reader = True, "", MessageReader()
         self.member = self.world.exchange.logon(self, first, [])
-        self.world.exchange.commit()
+        self.world.settle()
         if self.member is None:
             self.connected = False
         return self.connected
@@ -123,7 +139,7 @@ class Client:
         assert self.member is not None
         self.connected = False
         self.world.exchange.lost(self.member, self)
-        self.world.exchange.commit()
+        self.world.settle()
 
     def send(self, *messages: bytes) -> list[Message]:
         """Send encoded messages in one go; return what came back."""
@@ -131,7 +147,7 @@ class Client:
         before = len(self.received)
         items: list[Message | Garbled] = MessageReader().feed(b"".join(messages))
         self.world.exchange.receive(self.member, items)
-        self.world.exchange.commit()
+        self.world.settle()
         return self.received[before:]
 
     def order(self, client_order_id: str, side: str = "1", quantity: str = "100", price: str = "100", **more: str) -> bytes:

@@ -1,6 +1,7 @@
 """A FIX member on a real socket: sends what it is told, keeps what it reads, waits with a deadline."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
@@ -26,9 +27,14 @@ class FixClient:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def connect(self, port: int) -> Self:
-        """Open the connection."""
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
+    async def connect(self, port: int, *, receive_buffer_bytes: int = 0) -> Self:
+        """Open the connection; with a small receive buffer the venue feels soon that nobody reads."""
+        connection = socket.socket()
+        connection.setblocking(False)
+        if receive_buffer_bytes:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+        self._reader, self._writer = await asyncio.open_connection(sock=connection, limit=4096)
         self._messages = MessageReader()
         return self
 

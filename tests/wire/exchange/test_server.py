@@ -185,11 +185,27 @@ async def test_an_operators_disconnect_reaches_the_member(venue: Running) -> Non
         await alpha.wait_closed()
 
 
-async def test_stop_logs_members_out(venue: Running) -> None:
+async def test_stop_waits_for_the_answers_to_its_logouts(venue: Running) -> None:
+    async with await member(venue, "ALPHA") as alpha, await member(venue, "BETA") as beta:
+        stopping = asyncio.create_task(venue.server.close())
+        for client in (alpha, beta):
+            (logout,) = await client.wait(lambda message: message.msg_type == "5")
+            assert logout.get(58) == "the exchange stops"
+        await alpha.send(alpha.frame("5", []))
+        await alpha.wait_closed()
+        assert not stopping.done(), "one member has not answered"
+        await beta.send(beta.frame("5", []))
+        await beta.wait_closed()
+        await asyncio.wait_for(stopping, DEADLINE_SECONDS)
+    assert venue.server.exchange.desk.members["ALPHA"].sequences.next_in == alpha.next_out, "the answer counts"
+
+
+async def test_stop_does_not_wait_for_ever(venue: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.exchange.server.LOGOUT_SECONDS_MAX", 0.05)
     async with await member(venue, "ALPHA") as alpha:
-        await venue.server.close()
-        (logout,) = await alpha.wait(lambda message: message.msg_type == "5")
-        assert logout.get(58) == "the exchange stops"
+        await asyncio.wait_for(venue.server.close(), DEADLINE_SECONDS)
+        await alpha.wait_closed()
+        assert [message.msg_type for message in alpha.received] == ["A", "5"]
 
 
 async def test_a_member_that_does_not_read_is_dropped_and_loses_nothing(venue: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +236,34 @@ async def test_a_member_that_does_not_read_is_dropped_and_loses_nothing(venue: R
         await again.send(again.frame("2", [(7, "1"), (16, "0")]))
         reports = await again.wait(is_report("0"), orders)
         assert len({report.get(11) for report in reports}) == orders
+
+
+async def test_a_resend_larger_than_the_buffer_reaches_a_slow_member_whole(venue: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.exchange.server.WRITE_BUFFER_BYTES_MAX", 128 * 1024)
+    monkeypatch.setattr("sandbox.exchange.sessions.RESEND_MESSAGES_MAX", 100)
+    count = 3_000
+    async with await member(venue, "ALPHA") as alpha:
+        for start in range(0, count, 500):
+            await alpha.send(*(alpha.order(f"o{number}") for number in range(start, start + 500)))
+            await alpha.wait(is_report("0"), start + 500)
+    numbers = venue.server.exchange.desk.members["ALPHA"].sequences
+    # Accepted sockets inherit it; loopback's own would take megabytes before the venue feels anything.
+    venue.server._servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # type: ignore[attr-defined]
+    slow = FixClient("ALPHA")
+    slow.next_out = numbers.next_in
+    async with await slow.connect(venue.fix_port, receive_buffer_bytes=4096), await member(venue, "BETA") as beta:
+        await slow.logon(PASSWORD)
+        await slow.send(slow.frame("2", [(7, "1"), (16, "0")]))
+        await beta.send(beta.order("b", "2"))
+        await beta.wait(is_report("F"))
+        largest = 0
+        for wanted in range(100, count + 1, 100):
+            await slow.wait(is_report("0"), wanted)
+            largest = max(largest, *(connection.write_buffer_bytes for connection in venue.server.fix_connections))
+        (fill,) = await slow.wait(is_report("F"))
+        assert fill.get(11) == "o0"
+        assert [int(message.require(34)) for message in slow.received if message.msg_type == "8"] == [*range(2, count + 2), count + 3]
+        assert largest < 128 * 1024
 
 
 async def test_when_the_journal_cannot_be_written_nobody_is_told_anything(venue: Running, monkeypatch: pytest.MonkeyPatch) -> None:
