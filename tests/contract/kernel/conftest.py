@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,12 +13,21 @@ from kernel.events.postgres import PostgresEventStore
 from kernel.ports import EventStore
 from kernel.postgres import KERNEL_MIGRATIONS, Database, migrate
 from mesh.local.provision import ServiceDatabase
+from tests.fakes.postgres.driver import MemoryDatabase
+from tests.fakes.postgres.kernel_statements import STATEMENTS, TABLES
+from tests.fakes.postgres.server import MemoryPostgres
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "double", "postgres"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[EventStore]:
     if request.param == "memory":
         yield MemoryEventStore(SystemClock())
+        return
+    if request.param == "double":
+        server = MemoryPostgres(TABLES, STATEMENTS, lambda: datetime.now(UTC), lambda: 0.0)
+        double = PostgresEventStore(MemoryDatabase(server))
+        yield double
+        await double.close()
         return
     # Asked for here, so that the memory half needs no server.
     service: ServiceDatabase = request.getfixturevalue("service_database")

@@ -119,8 +119,8 @@ class MemoryConnection:
         try:
             await asyncio.wait({task}, timeout=COMMAND_SECONDS_MAX)
         except asyncio.CancelledError:
-            # asyncpg asks the server to cancel. A COMMIT on its way arrives all the same.
-            if sql != "COMMIT":
+            # asyncpg asks the server to cancel, and knows afterwards how the transaction stands. What ends one arrives all the same.
+            if sql not in ("COMMIT", "ROLLBACK"):
                 task.cancel()
             self._note(sql)
             raise
@@ -131,12 +131,13 @@ class MemoryConnection:
             self._break()
             raise _lost()
         tag, found = task.result()
+        # At once: whoever is canceled while the answer travels leaves the connection as the server has it.
+        self._note(sql)
         if fate is Loss.ANSWER:
             self.sever()
         else:
             await asyncio.sleep(self._wire.delay())
         self._check()
-        self._note(sql)
         return tag, found
 
     async def _serve(self, sql: str, arguments: Sequence[object], earlier: asyncio.Task[Any] | None) -> tuple[str, list[Row]]:
@@ -237,8 +238,11 @@ class MemoryPool:
         try:
             if connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
-        except asyncpg.PostgresError:
+        except BaseException as error:
+            # Also where the borrower is canceled meanwhile: nobody may borrow a transaction.
             connection.sever()
+            if not isinstance(error, asyncpg.PostgresError):
+                raise
         finally:
             if not connection.is_closed():
                 self._idle.append(connection)
