@@ -5,6 +5,7 @@ PY := .venv/bin/python
 # Keyed on what is installed: a changed lock or console script installs again, an interrupted install never counts.
 READY := .venv/.ready-$(shell cat requirements.lock pyproject.toml | cksum | tr -s ' ' '-')
 INTEROP := .venv/interop/.ready-$(shell cat requirements-interop.lock 2>/dev/null | cksum | tr -s ' ' '-')
+GO := .venv/go/.ready-$(shell cat requirements-bench.lock 2>/dev/null | cksum | tr -s ' ' '-')
 SYSTEM_PACKAGES := nghttp2-client chromium fonts-dejavu-core
 
 .DEFAULT_GOAL := help
@@ -69,7 +70,7 @@ gen: $(READY) ## Write gen/ from proto/
 baseline: $(READY) ## Accept proto/ as what later changes must stay compatible with
 	@$(PY) -m tools.contracts baseline $(ARGS)
 
-bench: $(READY) ## Measure throughput and latency beside the bare gRPC echo
+bench: $(GO) ## Measure throughput and latency beside the bare gRPC echo
 	@$(PY) -m tests.bench
 
 lock: $(READY) ## Resolve requirements.lock again; ARGS=--upgrade for newer versions
@@ -85,6 +86,12 @@ $(INTEROP): | $(READY)
 	@rm -rf .venv/interop
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation --target .venv/interop \
 		-r requirements-interop.lock
+	@touch $@
+
+$(GO): | $(READY)
+	@echo "Installing the Go toolchain into .venv/go ..."
+	@rm -rf .venv/go
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target .venv/go -r requirements-bench.lock
 	@touch $@
 
 $(READY):

@@ -1,8 +1,6 @@
 """Builds the load generator and runs it against sockets."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,11 +61,11 @@ class Generator:
         Raises:
             GeneratorError: no Go toolchain, or the source does not compile.
         """
-        go = shutil.which("go", path=f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}{os.pathsep}{os.environ.get('PATH', '')}")
-        if go is None:
-            raise GeneratorError("the load generator needs Go; `make bench` installs it from requirements-bench.lock")
+        go = Path(sys.prefix) / "go" / "go" / "bin" / "go"
+        if not go.is_file():
+            raise GeneratorError(f"no Go toolchain in {go.parent}; `make bench` installs it")
         binary = folder / "generator"
-        built = subprocess.run([go, "build", "-o", str(binary), "."], cwd=SOURCE, capture_output=True, text=True, check=False)
+        built = subprocess.run([str(go), "build", "-o", str(binary), "."], cwd=SOURCE, capture_output=True, text=True, check=False)
         if built.returncode:
             raise GeneratorError(f"the load generator does not build:\n{built.stderr}")
         return cls(binary, run_id)
