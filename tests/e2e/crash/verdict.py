@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 
 from mesh.local.parts import EXCHANGE
@@ -13,6 +14,7 @@ from tests.e2e.crash.read_back import read_back
 from tests.e2e.crash.risk_record import RiskRecord, read_risk_record
 from tests.e2e.crash.venue_record import VenueRecord, read_venue_record
 from tests.e2e.crash.world import World
+from trademesh.oms.v1 import order_pb2
 
 FINDINGS_SHOWN = 20
 
@@ -39,6 +41,7 @@ async def verified(world: World, clients: Clients, *, timeout_seconds: float = 6
     evidence = await _evidence(world)
     ledger = clients.ledger
     world.note(f"{len(ledger.answers)} answered, {len(ledger.refused)} refused, {len(ledger.lost)} lost, {ledger.retried} retries")
+    world.note(_summary(evidence))
     findings = audit(ledger, evidence.orders, evidence.risk, evidence.venue)
     findings += await read_back(clients, world.mesh, world.random, evidence.orders, evidence.risk)
     after = await _evidence(world)
@@ -55,3 +58,17 @@ async def _evidence(world: World) -> Evidence:
         orders = await read_order_record(connection)
         risk = await read_risk_record(connection)
     return Evidence(orders, risk, await asyncio.to_thread(read_venue_record, world.mesh.layout.data(EXCHANGE) / "journal"))
+
+
+def _summary(evidence: Evidence) -> str:
+    """Say how much there was to contradict, so that a reader sees whether a run met what it was meant to."""
+    histories = evidence.orders.histories.values()
+    states = Counter(order_pb2.OrderState.Name(history.state).removeprefix("ORDER_STATE_") for history in histories)
+    never_there = sum(order_id not in evidence.venue.orders for order_id in evidence.orders.histories)
+    parts = [
+        ", ".join(f"{count} {state}" for state, count in states.most_common()),
+        f"{len(evidence.orders.executions)} fills",
+        f"{sum(history.was_unknown for history in histories)} were unknown",
+        f"{never_there} never reached the venue",
+    ]
+    return "; ".join(parts)

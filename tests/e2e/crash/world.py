@@ -13,7 +13,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import asyncpg
 
@@ -137,7 +136,7 @@ class World:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """Start a mesh with wide limits; on a failure, print the seed, what was done, and the ends of all logs.
+    """Start a mesh with wide limits. At the end, print the seed and what was done; on a failure, the ends of all logs too.
 
     `TRADEMESH_TEST_SEED` repeats a run's choices; the machine's timing stays its own.
     """
@@ -147,9 +146,9 @@ def world() -> Iterator[World]:
         try:
             _widen(mesh)
             yield running
-        except BaseException:
+        finally:
+            # pytest shows it of a test that failed, and of any with -s.
             sys.stderr.write("".join(f"{line}\n" for line in (f"{SEED_KEY}={chosen}", *running.notes)))
-            raise
 
 
 def _widen(mesh: LocalMesh) -> None:
@@ -162,8 +161,3 @@ def _widen(mesh: LocalMesh) -> None:
             )
             path = "/trademesh.risk.v1.RiskService/UpdateLimit"
             operator.call("svc_risk", path, request, risk_service_pb2.UpdateLimitResponse, repeatable=False)
-
-
-def rows_as_dicts(rows: list[asyncpg.Record]) -> list[dict[str, Any]]:
-    """Return records as plain dictionaries."""
-    return [dict(row) for row in rows]
