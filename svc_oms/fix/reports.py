@@ -53,6 +53,12 @@ _STATES = {
     "A": OrderState.PENDING_NEW,
     "C": OrderState.EXPIRED,
 }
+_REFUSALS = {
+    tags.NEW_ORDER_SINGLE: ReportKind.REFUSED,
+    tags.ORDER_CANCEL_REQUEST: ReportKind.REQUEST_REFUSED,
+    tags.ORDER_CANCEL_REPLACE_REQUEST: ReportKind.REQUEST_REFUSED,
+}
+"""What it means that a message of ours never reached an order book."""
 _PENDING_STATES = ("6", "E")
 """Pending cancel and pending replace: the order works, its quantities say how."""
 
@@ -82,7 +88,8 @@ class MassStatusEnd:
 class MessageRefused:
     """The venue could not process a message of ours (35=3 or 35=j): it never reached an order book.
 
-    `sequence` is the number of our message; with the stored message, `refusal_of` makes it a report of the order.
+    `sequence` is the number of our message; with the stored message, `refusal_of` makes it a report of the order. A business reject
+    need not give it (0): then `reference`, the id of our message, does (379), see `refusal_by_reference`.
     """
 
     sequence: int
@@ -92,6 +99,7 @@ class MessageRefused:
     business: bool
     time: datetime
     raw: bytes
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,22 +206,31 @@ def _read_refusal(message: Message) -> MessageRefused:
         business=business,
         time=_transact_time(message),
         raw=message.raw[:RAW_BYTES_MAX],
+        reference=(message.get(tags.BUSINESS_REJECT_REF_ID) or "") if business else "",
     )
 
 
 def refusal_of(refused: MessageRefused, sent: StoredMessage, venue: str) -> OrderReport | None:
     """The report that a refused message amounts to: the order or its request did not happen. None for status requests."""
-    if sent.msg_type == tags.NEW_ORDER_SINGLE:
-        kind = ReportKind.REFUSED
-    elif sent.msg_type in (tags.ORDER_CANCEL_REQUEST, tags.ORDER_CANCEL_REPLACE_REQUEST):
-        kind = ReportKind.REQUEST_REFUSED
-    else:
+    kind = _REFUSALS.get(sent.msg_type)
+    if kind is None:
         return None
     fields = body_fields(sent)
-    ids = (fields[tags.CL_ORD_ID], fields.get(tags.ORIG_CL_ORD_ID, ""), "")
+    return _refusal(refused, kind, sent.reference, fields[tags.CL_ORD_ID], fields.get(tags.ORIG_CL_ORD_ID, ""), venue)
+
+
+def refusal_by_reference(refused: MessageRefused, venue: str) -> OrderReport | None:
+    """The same by our id, for a refusal that has no number. None where it has one, or where the id is not ours."""
+    kind, order_id = _REFUSALS.get(refused.msg_type), order_id_of(refused.reference)
+    if refused.sequence or kind is None or not order_id:
+        return None
+    return _refusal(refused, kind, order_id, refused.reference, "", venue)
+
+
+def _refusal(refused: MessageRefused, kind: ReportKind, order_id: str, client_order_id: str, original: str, venue: str) -> OrderReport:
     state = OrderState.REJECTED if kind is ReportKind.REFUSED else None
-    report = _answer(kind, venue, ids, refused.time.date().isoformat(), refused.time, state, refused.reason, refused.text, refused.raw)
-    return OrderReport(sent.reference, report)
+    ids, trade_date = (client_order_id, original, ""), refused.time.date().isoformat()
+    return OrderReport(order_id, _answer(kind, venue, ids, trade_date, refused.time, state, refused.reason, refused.text, refused.raw))
 
 
 def _answer(

@@ -16,7 +16,15 @@ from svc_oms.domain import Action, ExecutionKey, Order, ReportKind, decide
 from svc_oms.domain.commands import RecordReport, RefuseUnsent, RouteRequest, VenueReport
 from svc_oms.domain.events import AnomalyRecorded
 from svc_oms.fix.ports import InboundBatch, Number, SessionChange
-from svc_oms.fix.reports import InboundReport, MassStatusEnd, MessageRefused, OrderReport, UnreadableReport, refusal_of
+from svc_oms.fix.reports import (
+    InboundReport,
+    MassStatusEnd,
+    MessageRefused,
+    OrderReport,
+    UnreadableReport,
+    refusal_by_reference,
+    refusal_of,
+)
 from svc_oms.fix.requests import new_order, request_message
 from svc_oms.fix.routing import Choice, Waiting, is_evidence, judge_waiting, resend
 from svc_oms.store.fix_sessions import FixSessions
@@ -157,9 +165,11 @@ class SessionTransactions:
             _logger.warning("fix report that fits no order", extra={"fields": {"venue": self._venue, "detail": stray.text}})
 
     async def _resolved(self, transaction: Transaction, report: InboundReport) -> InboundReport:
-        """A refused message becomes the report of its order, found by the number that we had given it."""
-        if not isinstance(report, MessageRefused) or not report.sequence:
+        """A refused message becomes the report of its order, found by the number that we had given it, else by its id."""
+        if not isinstance(report, MessageRefused):
             return report
+        if not report.sequence:
+            return refusal_by_reference(report, self._venue) or report
         stored = await self._sessions.messages(transaction, self._venue, ResendRange(report.sequence, report.sequence))
         return (refusal_of(report, stored[0], self._venue) if stored else None) or report
 

@@ -186,6 +186,19 @@ async def test_reports_that_fit_no_order_are_kept_and_the_numbers_move(replica: 
     assert order.state is OrderState.PENDING_NEW
 
 
+async def test_a_refusal_without_a_number_finds_its_order_by_id(replica: Replica) -> None:
+    session = await Session.take(replica)
+    (order_id,) = await sent_orders(replica, session, 1)
+    refused = MessageRefused(0, tags.NEW_ORDER_SINGLE, 4, "closed", business=True, time=make.at(0), raw=b"35=j", reference=order_id)
+    await session.receive(refused, replace(refused, reference="theirs"))
+    order = await replica.store.load(order_id)
+    assert order is not None
+    assert order.state is OrderState.REJECTED
+    assert order.reject is not None
+    assert order.reject.text == "closed"
+    assert [event.type for event in await replica.log.read_stream("session-XSIM")] == ["oms.v1.AnomalyRecorded"]
+
+
 async def test_unknown_at_the_venue_counts_only_past_our_message(replica: Replica) -> None:
     session = await Session.take(replica)
     (order_id,) = await sent_orders(replica, session, 1)

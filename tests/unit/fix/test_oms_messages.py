@@ -9,7 +9,15 @@ from kernel.fix.codec import encode_body, frame, parse
 from kernel.fix.dictionary import validate
 from kernel.fix.steps import AppMessage, StoredMessage
 from svc_oms.domain import OrderState, OrderType, ReportKind, TimeInForce
-from svc_oms.fix.reports import MassStatusEnd, MessageRefused, OrderReport, UnreadableReport, read_delivery, refusal_of
+from svc_oms.fix.reports import (
+    MassStatusEnd,
+    MessageRefused,
+    OrderReport,
+    UnreadableReport,
+    read_delivery,
+    refusal_by_reference,
+    refusal_of,
+)
 from svc_oms.fix.requests import mass_status_request, new_order, order_id_of, request_message, status_request
 from tests.unit.fix import orders
 from tests.unit.fix.orders import NOW, ORDER_ID, delivered, execution_report, received, sent
@@ -240,6 +248,38 @@ def test_a_refused_message_becomes_a_refusal_of_its_order(msg_type: str, body: l
     assert report.report.kind is ReportKind.REQUEST_REFUSED
     assert report.report.client_order_id == order.requests[0].venue_client_order_id
     assert refusal_of(refused, StoredMessage(12, "H", b"11=x\x01", "t", ORDER_ID), "XSIM") is None
+
+
+@pytest.mark.parametrize(
+    ("msg_type", "kind"), [("D", ReportKind.REFUSED), ("F", ReportKind.REQUEST_REFUSED), ("G", ReportKind.REQUEST_REFUSED)]
+)
+def test_a_business_reject_without_a_number_names_our_message_by_its_id(msg_type: str, kind: ReportKind) -> None:
+    """45 is optional in 35=j; 379 then is the ClOrdID of what was refused (FIX 4.4 Volume 2, Business Message Reject)."""
+    identity = ORDER_ID if msg_type == "D" else f"{ORDER_ID}-c1"
+    message = received("j", [(58, "no"), (372, msg_type), (379, identity), (380, "4")])
+    assert validate(message) is None
+    (refused,) = read_delivery(delivered(message), "XSIM")
+    assert isinstance(refused, MessageRefused)
+    report = refusal_by_reference(refused, "XSIM")
+    assert report is not None
+    assert (report.order_id, report.report.kind, report.report.client_order_id) == (ORDER_ID, kind, identity)
+    assert (report.report.venue_reason, report.report.text) == (4, "no")
+
+
+@pytest.mark.parametrize(
+    ("msg_type", "body"),
+    [
+        ("j", [(372, "D"), (379, "theirs"), (380, "4")]),
+        ("j", [(372, "D"), (380, "4")]),
+        ("j", [(372, "AF"), (379, ORDER_ID), (380, "4")]),
+        ("3", [(45, "12"), (372, "D"), (379, ORDER_ID)]),
+        ("j", [(45, "12"), (372, "D"), (379, ORDER_ID), (380, "4")]),
+    ],
+)
+def test_what_names_no_order_of_ours_or_has_a_number_is_not_looked_up_by_id(msg_type: str, body: list[tuple[int, str]]) -> None:
+    (refused,) = read_delivery(delivered(received(msg_type, body)), "XSIM")
+    assert isinstance(refused, MessageRefused)
+    assert refusal_by_reference(refused, "XSIM") is None
 
 
 def test_reports_drive_the_domain() -> None:
