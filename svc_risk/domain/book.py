@@ -134,6 +134,8 @@ class Book:
         policy, account_id = self.policy, check.account_id
         account = policy.accounts.get(account_id)
         instrument = policy.instruments.get(check.instrument_id)
+        position = self._marked(account_id, check.instrument_id)
+        # Only now: valuing the position has moved the account's sum with it.
         exposure = self.accounts.get(account_id)
         trader = policy.traders.get(check.principal, _UNBOUND)
         return Facts(
@@ -142,7 +144,7 @@ class Book:
             trader,
             instrument,
             exposure,
-            self._marked(account_id, check.instrument_id),
+            position,
             self.reservations.get(check.order_id) if check.kind is not _NEW else None,
             self._references.get(check.instrument_id),
             instrument is None or self._market_open(check.instrument_id),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from kernel.errors import AlreadyExistsError, StaleVersionError
-from kernel.ports import LogPosition
+from kernel.ports import LogPosition, RecordedEvent
 from svc_oms.domain import OrderState, ReportKind, decide
 from svc_oms.domain.commands import RecordReport, RequestCancel
 from svc_oms.servicer.creates import Created
@@ -19,7 +21,7 @@ from tests.unit.oms import make
 from trademesh.oms.v1 import order_control_service_pb2, order_pb2
 
 
-async def created(pair: Pair, **changes: object) -> order_pb2.Order:
+async def created(pair: Pair, **changes: Any) -> order_pb2.Order:
     return (await pair.one.create(world.order(**changes))).order
 
 
@@ -110,7 +112,7 @@ async def test_fills_and_cancels_for_the_same_orders_at_once_in_opposite_order(p
     assert [outcome for outcome in outcomes if isinstance(outcome, BaseException)] == []
     for order in (await pair.one.store.load_many(ids)).values():
         # Each report counts once, whoever brought it, and each cancel is asked for once.
-        assert (order.filled_quantity, len(order.requests)) == (4, 1)
+        assert (order.filled_quantity, len(order.requests)) == (Decimal(4), 1)
     rows = await pair.other.reads.executions("ACC-1", before=2**62, instrument_id="AAPL", order_id="", limit=50)
     assert len(rows) == 6
 
@@ -148,7 +150,7 @@ async def test_what_is_open_is_found_by_account_and_by_switch(pair: Pair) -> Non
     assert await reads.tenant_of("ACC-9") is None
     row = await reads.order(gone.order_id)
     assert row is not None
-    assert order_pb2.Order.FromString(row.snapshot).state == OrderState.CANCELED
+    assert order_pb2.Order.FromString(row.snapshot).state == order_pb2.ORDER_STATE_CANCELED
 
 
 async def test_an_answer_about_orders_stands_at_their_last_event_and_an_unknown_one_is_given_up(pair: Pair) -> None:
@@ -165,7 +167,7 @@ async def test_an_answer_about_orders_stands_at_their_last_event_and_an_unknown_
     assert (known.log_position.tx, known.log_position.position) == (last.tx, last.position)
     assert last > position
     lost = await pair.one.control.ResolveOrder(asked(make.terms(client_order_id="lost").order_id), world.context(None))
-    assert lost.orders[0].state == OrderState.ABANDONED
+    assert lost.orders[0].state == order_pb2.ORDER_STATE_ABANDONED
     again = await pair.other.control.ResolveOrder(asked(make.terms(client_order_id="lost").order_id), world.context(None))
     assert again.log_position == lost.log_position
 
@@ -193,13 +195,13 @@ async def test_a_reader_sees_no_event_of_a_transaction_that_still_runs_nor_any_l
     assert [event.stream_id for event in found] == [stream_of(order_id)] * 2 + [stream_of(later.order_id)]
 
 
-async def _settled(pair: Pair, start: LogPosition) -> list[object]:
+async def _settled(pair: Pair, start: LogPosition) -> list[RecordedEvent]:
     """Other sessions of the server may hold the horizon back for a moment."""
     deadline = asyncio.get_running_loop().time() + 5
     while not (found := await pair.other.log.read_after(start, 100)):
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.01)
-    return list(found)
+    return found
 
 
 async def test_a_unit_that_raises_leaves_nothing(pair: Pair) -> None:
