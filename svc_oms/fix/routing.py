@@ -180,15 +180,16 @@ def reconcile(state: Reconciliation, link: LinkView, orders: Sequence[Order], no
     needed = max([state.confirm_sequence, *(order.message_sequence for order in doubtful)])
     if not state.confirm_sequence or link.confirmed_sequence < needed:
         # A TestRequest that was lost is gap-filled, hence never answered: after a while another one asks.
-        if state.confirm_sequence >= needed > 0 and not _is_due(state.confirm_asked, now):
+        if state.confirm_sequence >= needed > 0 and not is_due(state.confirm_asked, now):
             return state, NOTHING
         return replace(state, confirm_sequence=link.next_sequence, confirm_asked=now), Questions(synchronise=True)
-    due = tuple(order.order_id for order in doubtful if _is_due(state.asked.get(order.order_id), now))
+    due = tuple(order.order_id for order in doubtful if is_due(state.asked.get(order.order_id), now))
     if not due and not mass:
         return state, NOTHING
     kept = {order.order_id: state.asked[order.order_id] for order in doubtful if order.order_id in state.asked}
     return replace(state, mass_asked=True, asked={**kept, **dict.fromkeys(due, now)}), Questions(mass_status=mass, order_ids=due)
 
 
-def _is_due(asked: datetime | None, now: datetime) -> bool:
+def is_due(asked: datetime | None, now: datetime) -> bool:
+    """Whether a question is to be asked (again): never asked, or `STATUS_RETRY_SECONDS` ago."""
     return asked is None or (now - asked).total_seconds() >= STATUS_RETRY_SECONDS

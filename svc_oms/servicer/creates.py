@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -68,6 +69,13 @@ class OrderEntry:
         self._store = store
         self._risk = risk
         self._clock = clock
+        # A fair lock, so that orders are written in the order in which they came.
+        self._writing = asyncio.Lock()
+        self._advance: Callable[[], None] = lambda: None
+
+    def overlap(self, advance: Callable[[], None]) -> None:
+        """Call this when a batch begins to be written, so that the next one asks risk meanwhile."""
+        self._advance = advance
 
     async def flush(self, lane: str, commands: Sequence[OrderCommand]) -> Sequence[Outcome]:
         """Return what became of each order: accepted or refused by risk, replayed, or an error with nothing persisted.
@@ -125,7 +133,9 @@ class OrderEntry:
             decided.append((index, response))
             outcomes.append(_NOT_YET)
         if creations:
-            recorded = await self._record([items[index] for index, _ in decided], creations, [response for _, response in decided])
+            async with self._writing:
+                self._advance()
+                recorded = await self._record([items[index] for index, _ in decided], creations, [response for _, response in decided])
             for (index, _), outcome in zip(decided, recorded, strict=True):
                 outcomes[index] = outcome
         return outcomes

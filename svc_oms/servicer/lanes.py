@@ -39,6 +39,8 @@ class Lanes:
 def lanes(store: OrderStore, reads: OrderReads, risk: PreTrade, clock: Clock, *, orders: Lane = ORDERS, control: Lane = CONTROL) -> Lanes:
     """Return the batches of a replica."""
     changes = OrderChanges(store, reads, clock)
-    order_batcher: Batcher[OrderCommand, Created] = Batcher(OrderEntry(store, risk, clock).flush, {ORDERS_LANE: orders}, clock)
+    entry = OrderEntry(store, risk, clock)
+    order_batcher: Batcher[OrderCommand, Created] = Batcher(entry.flush, {ORDERS_LANE: orders}, clock)
+    entry.overlap(lambda: order_batcher.advance(ORDERS_LANE))
     change_batcher: Batcher[Change, Changed] = Batcher(changes.flush, {CONTROL_LANE: control}, clock)
     return Lanes(order_batcher, change_batcher, OrderRequests(change_batcher, changes, store, reads, risk, clock))

@@ -282,7 +282,8 @@ class Book:
             new = begun(fact, reference.price if reference is not None else ZERO)
             before, count = NOTHING, 1
         else:
-            new, before, count = evolve(old, fact), old.held, 0
+            reference = self._references.get(old.instrument_id)
+            new, before, count = evolve(old, fact, reference.price if reference is not None else ZERO), old.held, 0
             if new is old:
                 return
             count = new.live - old.live

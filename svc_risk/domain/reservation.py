@@ -6,8 +6,8 @@
 | `OrderRejected`, `OrderAbandoned`, `OrderRefused`, `OrderCanceled` | released |
 | `ExecutionRecorded` | the filled part moves to the position; a terminal state releases the rest, a bust that revives holds it again |
 | `ReplaceRequested` | the pending terms are confirmed; the larger of old and new stays reserved |
-| `ReplaceRefused`, `ReplaceRejected` | the pending terms are dropped |
-| `OrderReplaced` | the new terms are in force |
+| `ReplaceRefused`, `ReplaceRejected` | the pending terms are dropped, unless a later approval waits to be confirmed |
+| `OrderReplaced` | the new terms are in force; a later approval that waits to be confirmed stays covered |
 | `OrderStateChanged` | a terminal state releases, a live one holds (again) |
 | all others (routed, acknowledged, cancel requested or refused, UNKNOWN, anomalies) | nothing: what may trade stays reserved |
 """
@@ -33,7 +33,11 @@ class ReservationStatus(IntEnum):
 
 
 class PendingTerms(NamedTuple):
-    """Terms of an approved replace that the venue has not answered. `confirmed` once svc_oms has recorded the request."""
+    """Terms of approved replaces that nobody has answered: the largest of them, under the last one that is not confirmed yet.
+
+    `confirmed` once svc_oms has recorded the request. One that is not may still be recorded, or was refused by svc_oms, which says so to
+    nobody: it stays until it is recorded or settled as an orphan.
+    """
 
     request_id: str
     quantity: Decimal
@@ -163,17 +167,18 @@ def begun(fact: Accepted, mark: Decimal) -> Reservation:
     )  # fmt: skip
 
 
-def evolve(reservation: Reservation, fact: OrderFact) -> Reservation:
+def evolve(reservation: Reservation, fact: OrderFact, mark: Decimal = ZERO) -> Reservation:
     """Return the reservation after a fact. A repetition (a version that counted already) changes nothing.
 
-    Facts come in order of their versions; versions of events that are no facts here are missing between them.
+    Facts come in order of their versions; versions of events that are no facts here are missing between them. `mark` is the last price
+    that risk saw, zero for none.
     """
     if fact.version <= reservation.order_version:
         return reservation
-    return _moved(reservation, fact)._replace(order_version=fact.version)
+    return _moved(reservation, fact, mark)._replace(order_version=fact.version)
 
 
-def _moved(reservation: Reservation, fact: OrderFact) -> Reservation:
+def _moved(reservation: Reservation, fact: OrderFact, mark: Decimal) -> Reservation:
     match fact:
         case Accepted():
             if reservation.status is ReservationStatus.UNCONFIRMED:
@@ -185,30 +190,42 @@ def _moved(reservation: Reservation, fact: OrderFact) -> Reservation:
         case Executed():
             return _in_state(reservation._replace(filled=fact.filled), fact.state)
         case ReplaceAsked():
-            price = reservation.price if fact.limit_price is None else fact.limit_price
-            pending = reservation.pending
-            if pending is not None and pending.request_id == fact.request_id:
-                # What was approved is what was asked for, reckoned with the price of the approval.
-                return reservation._replace(pending=pending._replace(confirmed=True))
-            return reservation.with_pending(fact.request_id, fact.quantity, price, confirmed=True)
+            return _asked(reservation, fact)
         case ReplaceDropped():
-            pending = reservation.pending
-            dropped = pending is not None and fact.request_id in (None, pending.request_id)
+            dropped = _answered(reservation.pending, fact.request_id)
             return settled(reservation._replace(pending=None)) if dropped and reservation.live else reservation
         case Replaced():
-            return _replaced(reservation, fact)
+            return _replaced(reservation, fact, mark)
         case StateChanged():
             return _in_state(reservation, fact.state)
 
 
-def _replaced(reservation: Reservation, fact: Replaced) -> Reservation:
+def _asked(reservation: Reservation, fact: ReplaceAsked) -> Reservation:
     pending = reservation.pending
+    if pending is not None and pending.request_id == fact.request_id:
+        # What was approved is what was asked for, reckoned with the price of the approval.
+        return reservation._replace(pending=pending._replace(confirmed=True))
     price = reservation.price if fact.limit_price is None else fact.limit_price
-    if pending is not None and not fact.restated:
-        price = max(price, pending.price)
+    covered = reservation.with_pending(fact.request_id, fact.quantity, price, confirmed=True)
+    if pending is None or pending.confirmed or covered.pending is None:
+        return covered
+    return covered._replace(pending=covered.pending._replace(request_id=pending.request_id, confirmed=False))
+
+
+def _answered(pending: PendingTerms | None, request_id: str | None) -> bool:
+    """Whether an answer to this request, None for the one that svc_oms has recorded, leaves nothing pending."""
+    return pending is not None and (pending.confirmed if request_id is None else pending.request_id == request_id)
+
+
+def _replaced(reservation: Reservation, fact: Replaced, mark: Decimal) -> Reservation:
+    price = reservation.price if fact.limit_price is None else fact.limit_price
+    if fact.limit_price is not None and reservation.side is Side.SELL:
+        # As in the decision: a seller's limit is the least that is received, so below the market it counts at the market.
+        price = max(price, mark)
     # A filled order is reopened by a larger quantity; a canceled or expired one keeps its end whatever is restated.
     revivable = reservation.live or reservation.filled >= reservation.quantity
-    replaced = reservation._replace(quantity=fact.quantity, price=price, pending=pending if fact.restated else None)
+    pending = None if not fact.restated and _answered(reservation.pending, None) else reservation.pending
+    replaced = reservation._replace(quantity=fact.quantity, price=price, pending=pending)
     return settled(replaced._replace(status=ReservationStatus.CONFIRMED)) if revivable else replaced
 
 

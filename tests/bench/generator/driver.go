@@ -105,7 +105,7 @@ func newDriver(s *settings, target string, index, share int, measureFrom, stopAt
 		{Name: ":authority", Value: "localhost"}, {Name: "te", Value: "trailers"}, {Name: "content-type", Value: "application/grpc"},
 	}
 	if !d.streaming {
-		d.headers = append(d.headers, hpack.HeaderField{Name: "grpc-timeout", Value: "20S"})
+		d.headers = append(d.headers, hpack.HeaderField{Name: "grpc-timeout", Value: "5S"})
 	}
 	for name, value := range s.headers[target] {
 		d.headers = append(d.headers, hpack.HeaderField{Name: name, Value: value})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from tests.simulation.chain.auditor.venue import VenueBook
-from tests.simulation.chain.auditor.view import BUY, TRADE, ZERO, Audited, Hold, OrderView, Violation
+from tests.simulation.chain.auditor.view import BUY, TRADE, ZERO, Audited, Entry, Hold, OrderView, Violation
 from tests.simulation.chain.history import Exposure, Rest
 
-_OPEN_EXPOSURE = 5
+_OPEN_EXPOSURE, _GROSS_EXPOSURE = 5, 6
 _ACCOUNT_SCOPE = 1
 _PENDING, _ACTIVE = 1, 2
 
@@ -43,38 +43,83 @@ def approval_comes_first(audited: Audited, venue: VenueBook) -> Iterator[Violati
                 yield Violation(rule, f"{name} was at the venue with {quantity} when {approved} were approved")
 
 
-def limits_hold(audited: Audited) -> Iterator[Violation]:
-    """No approval takes an account's open exposure above the limit then in force, and none is made under a kill switch."""
-    limits: dict[str, Decimal] = {}
-    switches: set[tuple[int, str]] = set()
-    open_notional: dict[str, Decimal] = defaultdict(lambda: ZERO)
-    for entry in audited.risk:
-        if entry.kind == "LimitUpdated":
+@dataclass(slots=True)
+class _Instrument:
+    """An account's exposure in one instrument, by its events."""
+
+    position: Decimal = ZERO
+    buys: Decimal = ZERO
+    sells: Decimal = ZERO
+
+    def gross(self, price: Decimal) -> Decimal:
+        """The worse of what all open buys filled, and all open sells filled, would leave."""
+        value = self.position * price
+        return max(abs(value + self.buys), abs(value - self.sells))
+
+
+class _Ledger:
+    """Risk's log folded event by event: limits and switches in force, and what every account has open."""
+
+    def __init__(self) -> None:
+        self.limits: dict[tuple[str, int], Decimal] = {}
+        self.switches: set[tuple[int, str]] = set()
+        self.open_notional: dict[str, Decimal] = defaultdict(lambda: ZERO)
+        self.instruments: dict[tuple[str, str], _Instrument] = defaultdict(_Instrument)
+
+    def limit(self, account_id: str, limit_type: int) -> Decimal | None:
+        """The account's own limit, else the default."""
+        return self.limits.get((account_id, limit_type), self.limits.get(("*", limit_type)))
+
+    def note(self, entry: Entry) -> None:
+        """Take a change of limits or switches."""
+        if entry.kind == "LimitUpdated" and entry.body.limit.scope == _ACCOUNT_SCOPE:
             limit = entry.body.limit
-            if (limit.scope, limit.type) == (_ACCOUNT_SCOPE, _OPEN_EXPOSURE):
-                limits[limit.scope_id] = Decimal(limit.value)
+            self.limits[limit.scope_id, limit.type] = Decimal(limit.value)
         elif entry.kind == "KillSwitchChanged":
             switch = entry.body.kill_switch
             stops = switch.status in (_PENDING, _ACTIVE)
-            (switches.add if stops else switches.discard)((switch.scope, switch.scope_id))
-        elif entry.event.stream_id.startswith("exposure-"):
-            delta = entry.body.delta
-            added = Decimal(delta.delta_notional)
-            open_notional[delta.account_id] += added
-            if open_notional[delta.account_id] != Decimal(delta.open_notional):
-                text = f"{entry.event.stream_id} version {entry.event.version}: changes sum to {open_notional[delta.account_id]}"
-                yield Violation("ledger-adds-up", f"{text}, it says {delta.open_notional}")
-            if entry.kind == "ExposureReserved":
-                yield from _judge(entry, limits, switches, open_notional[delta.account_id], added)
+            (self.switches.add if stops else self.switches.discard)((switch.scope, switch.scope_id))
+
+    def move(self, entry: Entry) -> tuple[_Instrument, _Instrument]:
+        """Take a change of exposure; return the instrument's before and after it."""
+        delta, key = entry.body.delta, (entry.body.delta.account_id, entry.body.delta.instrument_id)
+        before, added = self.instruments[key], Decimal(delta.delta_notional)
+        filled = Decimal(entry.body.position_delta) if entry.kind == "ExposureFilled" else ZERO
+        after = _Instrument(
+            before.position + filled,
+            before.buys + (added if delta.side == BUY else ZERO),
+            before.sells + (added if delta.side != BUY else ZERO),
+        )
+        self.instruments[key] = after
+        self.open_notional[delta.account_id] += added
+        return before, after
 
 
-def _judge(entry: Any, limits: dict[str, Decimal], switches: set[tuple[int, str]], after: Decimal, added: Decimal) -> Iterator[Violation]:
-    delta = entry.body.delta
-    where = f"{entry.event.stream_id} version {entry.event.version}"
-    limit = limits.get(delta.account_id, limits.get("*"))
-    if limit is None or (added > 0 and after > limit):
-        yield Violation("limits-hold", f"{where}: an approval left {after} open, the limit was {limit}")
-    if {(1, "*"), (2, delta.account_id), (4, delta.instrument_id)} & switches:
+def limits_hold(audited: Audited) -> Iterator[Violation]:
+    """No approval takes an account's open or gross exposure above the limit then in force, and none is made under a kill switch."""
+    ledger = _Ledger()
+    for entry in audited.risk:
+        ledger.note(entry)
+        if not entry.event.stream_id.startswith("exposure-") or entry.kind == "LimitUpdated":
+            continue
+        before, after = ledger.move(entry)
+        delta, where = entry.body.delta, f"{entry.event.stream_id} version {entry.event.version}"
+        total = ledger.open_notional[delta.account_id]
+        if total != Decimal(delta.open_notional):
+            yield Violation("ledger-adds-up", f"{where}: changes sum to {total}, it says {delta.open_notional}")
+        if entry.kind == "ExposureReserved":
+            yield from _judge(entry, where, ledger, before, after)
+
+
+def _judge(entry: Entry, where: str, ledger: _Ledger, before: _Instrument, after: _Instrument) -> Iterator[Violation]:
+    delta, price = entry.body.delta, Decimal(entry.body.reference_price)
+    open_limit, gross_limit = (ledger.limit(delta.account_id, limit_type) for limit_type in (_OPEN_EXPOSURE, _GROSS_EXPOSURE))
+    total, gross = ledger.open_notional[delta.account_id], Decimal(delta.gross_exposure)
+    if open_limit is None or (Decimal(delta.delta_notional) > 0 and total > open_limit):
+        yield Violation("limits-hold", f"{where}: an approval left {total} open, the limit was {open_limit}")
+    if gross_limit is None or (after.gross(price) > before.gross(price) and gross > gross_limit):
+        yield Violation("limits-hold", f"{where}: an approval left a gross exposure of {gross}, the limit was {gross_limit}")
+    if {(1, "*"), (2, delta.account_id), (4, delta.instrument_id)} & ledger.switches:
         yield Violation("limits-hold", f"{where}: an approval under a kill switch")
 
 
