@@ -67,7 +67,7 @@ class _Ledger:
         self.instruments: dict[tuple[str, str], _Instrument] = defaultdict(_Instrument)
 
     def limit(self, account_id: str, limit_type: int) -> Decimal | None:
-        """The account's own limit, else the default."""
+        """Return the account's own limit, else the default."""
         return self.limits.get((account_id, limit_type), self.limits.get(("*", limit_type)))
 
     def note(self, entry: Entry) -> None:
