@@ -278,12 +278,9 @@ class Book:
                 return
             if not isinstance(fact, Accepted):
                 raise ValueError(f"order {order_id}: version {fact.version} without a beginning")
-            reference = self._references.get(fact.terms.instrument_id)
-            new = begun(fact, reference.price if reference is not None else ZERO)
-            before, count = NOTHING, 1
+            new, before, count = begun(fact, self._last_price(fact.terms.instrument_id)), NOTHING, 1
         else:
-            reference = self._references.get(old.instrument_id)
-            new, before, count = evolve(old, fact, reference.price if reference is not None else ZERO), old.held, 0
+            new, before = evolve(old, fact, self._last_price(old.instrument_id)), old.held
             if new is old:
                 return
             count = new.live - old.live
@@ -298,6 +295,10 @@ class Book:
             grown = after.notional > before.notional or after.quantity > before.quantity
             breach = self.in_breach(new.account_id)
             self.events.append(e.ExposureAdjusted(delta, cause, breach) if grown else e.ExposureReleased(delta, cause))
+
+    def _last_price(self, instrument_id: str) -> Decimal:
+        reference = self._references.get(instrument_id)
+        return reference.price if reference is not None else ZERO
 
     def confirm(self, order_id: str) -> None:
         """Note that an order stands behind a reservation, though its first event has not come yet."""

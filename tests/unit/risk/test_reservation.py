@@ -75,11 +75,34 @@ def test_what_may_still_trade_stays_reserved(facts: list[r.OrderFact], held: int
     assert reservation.held == (Decimal(held), Decimal(held * 50)), why
 
 
+def working() -> Reservation:
+    return unconfirmed()._replace(status=ReservationStatus.CONFIRMED, order_version=1)
+
+
+def asked(version: int, name: str, quantity: int, price: int) -> r.ReplaceAsked:
+    return r.ReplaceAsked(version, name, Decimal(quantity), Decimal(price))
+
+
 def test_a_second_replace_covers_the_first_one_too() -> None:
-    reservation = unconfirmed().with_pending("r-1", Decimal(150), Decimal(40)).with_pending("r-2", Decimal(120), Decimal(60))
+    reservation = working().with_pending("r-1", Decimal(150), Decimal(40)).with_pending("r-2", Decimal(120), Decimal(60))
     assert reservation.held == (Decimal(150), Decimal(9000))
-    dropped = r.evolve(reservation._replace(status=ReservationStatus.CONFIRMED, order_version=1), r.ReplaceDropped(2, None))
+    dropped = r.evolve(reservation, r.ReplaceDropped(2, "r-2"))
     assert dropped.held == (Decimal(100), Decimal(5000))
+
+
+@pytest.mark.parametrize(("answer", "notional"), [(replaced(3, 150, 40), 6000), (r.ReplaceDropped(3, None), 5000)])
+def test_an_answer_to_one_replace_does_not_uncover_another_that_may_still_be_recorded(answer: r.OrderFact, notional: int) -> None:
+    """Two replaces race: risk approves both, svc_oms records r-1 and may yet record r-2, or has refused it and told nobody."""
+    reservation = working().with_pending("r-1", Decimal(150), Decimal(40)).with_pending("r-2", Decimal(120), Decimal(60))
+    after = r.evolve(r.evolve(reservation, asked(2, "r-1", 150, 40)), answer)
+    assert after.pending is not None
+    assert (after.pending.request_id, after.pending.confirmed) == ("r-2", False)
+    assert after.held.notional >= 120 * 60
+    # Settled as an orphan: what is held is what is in force, at its own price.
+    assert after._replace(pending=None).held.notional == notional
+    # Recorded after all, and answered.
+    recorded = r.evolve(after, asked(4, "r-2", 120, 60))
+    assert r.evolve(recorded, replaced(5, 120, 60)).held.notional == 7200
 
 
 def test_a_refused_order_stays_refused() -> None:
@@ -87,12 +110,13 @@ def test_a_refused_order_stays_refused() -> None:
     assert r.evolve(refused, r.Ended(1)).status is ReservationStatus.REFUSED
 
 
-def test_a_new_price_is_in_force_with_a_replace_and_never_below_what_was_reserved_for_it() -> None:
-    sell = unconfirmed()._replace(side=Side.SELL, status=ReservationStatus.CONFIRMED)
-    # Approved at 48 while the market stood at 52: reckoned with 52, also once it is in force.
-    pending = sell.with_pending("r-1", Decimal(100), Decimal(52))
-    assert r.evolve(pending, replaced(2, 100, 48)).held.notional == 5200
-    assert r.evolve(sell, replaced(2, 100, None)).held.notional == 5000
+def test_a_new_price_is_in_force_with_a_replace_and_a_sell_below_the_market_counts_at_the_market() -> None:
+    buy, sell = working(), working()._replace(side=Side.SELL)
+    for reservation, notional in ((buy, 4800), (sell, 5200)):
+        pending = reservation.with_pending("r-1", Decimal(100), Decimal(60), confirmed=True)
+        assert r.evolve(pending, replaced(2, 100, 48), Decimal(52)).held.notional == notional
+    assert r.evolve(sell, replaced(2, 100, 55), Decimal(52)).held.notional == 5500
+    assert r.evolve(sell, replaced(2, 100, None), Decimal(52)).held.notional == 5000
 
 
 def test_messages_of_any_one_second_count() -> None:
