@@ -11,7 +11,7 @@ import time
 import traceback
 
 from tests.simulation.chain.auditor.audit import audit
-from tests.simulation.chain.story import tell
+from tests.simulation.chain.story import digest, tell
 from tests.simulation.chain.world import play
 
 PROGRESS_SECONDS = 5.0
@@ -59,10 +59,14 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="one run, told in full")
     parser.add_argument("--show", default="", help="with --seed: tell of what mentions this text")
+    parser.add_argument("--digest", action="store_true", help="with --seed: print a hash of everything that happened, and no more")
     arguments = parser.parse_args()
     if arguments.seed is None:
         return 1 if play_many(arguments.start, arguments.seeds) else 0
     history = play(arguments.seed)
+    if arguments.digest:
+        print(digest(history))
+        return 0
     for line in tell(history, arguments.show):
         print(line)
     problems = [f"{violation.rule}: {violation.text}" for violation in audit(history)]

@@ -23,17 +23,18 @@ class Severity:
     database_loss: float
     commit_loss: float
     commit_death: float
+    commit_stall: float
     call_loss: float
     call_twice: float
     slow_share: float
 
 
-CALM = Severity(1e9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.01)
+CALM = Severity(1e9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.01)
 SEVERITIES = (
-    Severity(1e9, 0.0, 0.0, 0.0, 0.0, 0.02, 0.05),
-    Severity(3.0, 0.0005, 0.002, 0.0, 0.01, 0.01, 0.02),
-    Severity(1.2, 0.002, 0.01, 0.002, 0.03, 0.03, 0.05),
-    Severity(0.6, 0.004, 0.02, 0.006, 0.06, 0.05, 0.10),
+    Severity(1e9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.02, 0.05),
+    Severity(3.0, 0.0005, 0.002, 0.0, 0.001, 0.01, 0.01, 0.02),
+    Severity(1.2, 0.002, 0.01, 0.002, 0.002, 0.03, 0.03, 0.05),
+    Severity(0.6, 0.004, 0.02, 0.006, 0.004, 0.06, 0.05, 0.10),
 )
 
 
@@ -84,6 +85,7 @@ class Chaos:
             database.weather.loss_share = severity.database_loss
             database.weather.commit_loss_share = severity.commit_loss
             database.weather.commit_death_share = severity.commit_death
+            database.weather.commit_stall_share = severity.commit_stall
 
     async def rage(self, until: float) -> None:
         """Hurt something, wait, and so on, until a moment of the loop's time."""
@@ -106,7 +108,8 @@ class Chaos:
         weather.loss_share, weather.twice_share, weather.slow_share = calm.call_loss, calm.call_twice, calm.slow_share
         weather.latency_ms = 0.5
         for database in self._databases:
-            database.weather.loss_share = database.weather.commit_loss_share = database.weather.commit_death_share = 0.0
+            database.weather.loss_share = database.weather.commit_loss_share = 0.0
+            database.weather.commit_death_share = database.weather.commit_stall_share = 0.0
         self._network.heal()
         if self._down:
             await asyncio.wait(self._down)

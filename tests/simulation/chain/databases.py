@@ -16,6 +16,8 @@ from tests.simulation.chain.loop import SimClock, SimLoop
 from tests.simulation.chain.network import Network
 
 HANG_UP_SECONDS_MAX = 0.5
+STALL_SECONDS_MAX = 9.0
+"""Longer than a lease lives."""
 
 
 @dataclass(slots=True)
@@ -26,11 +28,13 @@ class DatabaseWeather:
         loss_share: of statements that break their connection, before or after they ran.
         commit_loss_share: of statements that commit, whose answer is lost.
         commit_death_share: of statements that commit, after which the replica is killed before it reads the answer.
+        commit_stall_share: of statements that commit, after which the replica is not scheduled for a while.
     """
 
     loss_share: float = 0.0
     commit_loss_share: float = 0.0
     commit_death_share: float = 0.0
+    commit_stall_share: float = 0.0
 
 
 class DatabaseHost:
@@ -40,6 +44,8 @@ class DatabaseHost:
         self.host = Host(name, loop)
         self.server = make(SimClock(loop).now, loop.time)
         self.weather = DatabaseWeather()
+        self.on_commit: Callable[[Host], None] | None = None
+        """A scenario's own idea of what happens to a replica that commits; called when its statement leaves."""
         self._loop = loop
         self._away_until = 0.0
 
@@ -71,6 +77,10 @@ class SimWire:
         if not self._here.alive:
             return Loss.REQUEST
         commits = sql == "COMMIT" or "orders_create" in sql
+        if commits and self._database.on_commit is not None:
+            self._database.on_commit(self._here)
+        if commits and dice.random() < weather.commit_stall_share:
+            self._network.loop.call_later(2 * self._network.latency(), self._here.stall, dice.uniform(0.1, STALL_SECONDS_MAX))
         if commits and dice.random() < weather.commit_death_share:
             self._network.loop.call_later(2 * self._network.latency(), self._die)
             return Loss.ANSWER

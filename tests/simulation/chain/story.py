@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,11 @@ def tell(history: History, text: str) -> Iterator[str]:
         lines += [line for line in _all(history) if text in line[1]]
     for moment, line in sorted(lines, key=lambda item: item[0]):
         yield f"{moment:10.4f}  {line}"[:_LINE_LENGTH_MAX]
+
+
+def digest(history: History) -> str:
+    """Return a hash of everything that happened: equal for equal runs."""
+    return hashlib.sha256(repr(history).encode()).hexdigest()
 
 
 def _all(history: History) -> Iterator[tuple[float, str]]:

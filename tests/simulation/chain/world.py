@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -45,6 +45,9 @@ REST_SECONDS_MAX = 150.0
 _EXPIRES_AT = 1 << 39
 
 
+Course = Callable[["World"], Awaitable[None]]
+
+
 class World:
     """The parts of a run, and its course."""
 
@@ -64,6 +67,7 @@ class World:
         self._journal = journal
         databases = (self.oms_database, self.risk_database)
         self.chaos = Chaos(random.Random(f"chaos-{seed}"), self.network, self.oms, self.risk, databases, self.venue, around.bus)
+        self.traders: list[Trader] = []
         self._clients = Host("clients", self.loop)
         self._unhandled: list[str] = []
         self.loop.set_exception_handler(self._note_exception)
@@ -77,33 +81,41 @@ class World:
         text = f"{context.get('message')}: {context.get('exception')!r} in {task!r}"
         self._unhandled.append(text)
 
-    async def run(self) -> History:
-        """Play the whole run and return its history."""
+    async def run(self, course: Course | None = None) -> History:
+        """Play the whole run and return its history.
+
+        Args:
+            course: what the clients do, in place of trading under chaos; both rests follow it.
+        """
         await self.venue.start()
         for replica in (*self.oms, *self.risk):
             replica.start()
-        await self._clients.spawn(self._course())
+        await self._clients.spawn(self._course(course))
         self._collect()
         return self.history
 
-    async def _course(self) -> None:
+    async def _course(self, course: Course | None) -> None:
         officer = self._officer()
-        traders = [self._trader(name) for name in TRADERS]
+        self.traders = [self._trader(name) for name in TRADERS]
         await officer.set_up()
+        await (self._trade(officer) if course is None else course(self))
+        await officer.release_all()
+        await self._rest(closed=False)
+        for account_id in ACCOUNTS:
+            await self.traders[0].cancel_all(account_id)
+        await self._rest(closed=True)
+
+    async def _trade(self, officer: Officer) -> None:
+        """Traders and the officer at work while chaos rages, and then everything is healed."""
         self.chaos.begin()
         until = self.loop.time() + TRADING_SECONDS
-        work = [asyncio.create_task(trader.trade(until)) for trader in traders]
+        work = [asyncio.create_task(trader.trade(until)) for trader in self.traders]
         work += [asyncio.create_task(officer.meddle(until)), asyncio.create_task(self.chaos.rage(until))]
         await asyncio.wait({work[-1]})
         await self.chaos.heal()
         await asyncio.wait(set(work))
         for task in work:
             task.result()
-        await officer.release_all()
-        await self._rest(closed=False)
-        for account_id in ACCOUNTS:
-            await traders[0].cancel_all(account_id)
-        await self._rest(closed=True)
 
     def _officer(self) -> Officer:
         user = User("olga", TENANT, frozenset({"admin", "risk-officer"}), frozenset(), _EXPIRES_AT)
@@ -230,16 +242,15 @@ def simulated(world_loop: SimLoop, seed: int) -> Iterator[None]:
         logging.disable(level)
 
 
-def play(seed: int) -> History:
+def play(seed: int, course: Course | None = None) -> History:
     """Play one run."""
     use_exact_decimals()
     shared_memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="chain-", dir=shared_memory if os.access(shared_memory, os.W_OK) else None) as folder:
         world = World(seed, Path(folder) / "journal")
         with simulated(world.loop, seed):
-            asyncio.set_event_loop(None)
             try:
-                return world.loop.run_until_complete(world.run())
+                return world.loop.run_until_complete(world.run(course))
             finally:
                 world.loop.run_until_complete(world.close())
                 world.loop.run_until_complete(world.loop.shutdown_asyncgens())
