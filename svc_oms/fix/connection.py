@@ -25,7 +25,8 @@ from kernel.fix.session import Session
 from kernel.fix.steps import AppMessage, NoticeKind, Now, Phase, ResendRange, Sequences, SessionConfig, Step
 from kernel.ports import Clock
 from svc_oms.fix.ports import InboundBatch, Persist, SessionChange, SessionHost
-from svc_oms.fix.reports import InboundReport, read_delivery, read_refused
+from svc_oms.fix.recount import Recount
+from svc_oms.fix.reports import InboundReport, NumbersSkipped, read_delivery, read_refused
 from svc_oms.fix.routing import LinkView
 
 _log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class VenueConnection:
         self._still_mine = still_mine
         self._breaker = breaker or Breaker(f"venue {config.venue}")
         self._jitter = jitter
+        self.recount = Recount()
         self._lock = asyncio.Lock()
         self._link: _Link | None = None
         self._ready = asyncio.Event()
@@ -272,9 +274,13 @@ class VenueConnection:
         assert not step.reset, "an initiator accepts no reset"
         reports: list[InboundReport] = [report for delivery in step.delivered for report in read_delivery(delivery, self._config.venue)]
         reports += [read_refused(refused) for refused in step.refused]
-        if reports or step.stored or step.sequences != link.committed:
-            await self._host.on_reports(InboundBatch(tuple(reports), SessionChange.of(step), link.confirmed))
+        skipped = [NumbersSkipped(notice.text) for notice in step.notices if notice.kind is NoticeKind.RESET]
+        if reports or skipped or step.stored or step.sequences != link.committed:
+            await self._host.on_reports(InboundBatch((*skipped, *reports), SessionChange.of(step), link.confirmed))
             link.committed = step.sequences
+            self.recount.heard(reports)
+        if skipped:
+            self.recount.begin()
 
     async def _write(self, link: _Link, data: bytes) -> None:
         try:

@@ -111,7 +111,14 @@ class UnreadableReport:
     raw: bytes
 
 
-InboundReport = OrderReport | MassStatusEnd | MessageRefused | UnreadableReport
+@dataclass(frozen=True, slots=True)
+class NumbersSkipped:
+    """The venue will never send some numbers, whatever was in them."""
+
+    text: str
+
+
+InboundReport = OrderReport | MassStatusEnd | MessageRefused | UnreadableReport | NumbersSkipped
 
 
 def read_refused(refused: Refused) -> UnreadableReport:

@@ -20,6 +20,7 @@ from svc_oms.fix.reports import (
     InboundReport,
     MassStatusEnd,
     MessageRefused,
+    NumbersSkipped,
     OrderReport,
     UnreadableReport,
     refusal_by_reference,
@@ -193,6 +194,8 @@ class SessionTransactions:
             return None
         if isinstance(report, UnreadableReport):
             return AnomalyRecorded(f"unreadable report: {report.problem}"[:_TEXT_MAX], report.raw, now)
+        if isinstance(report, NumbersSkipped):
+            return AnomalyRecorded(f"messages are lost: {report.text}"[:_TEXT_MAX], b"", now)
         if isinstance(report, MessageRefused):
             return AnomalyRecorded(f"the venue refused message {report.sequence}: {report.text}"[:_TEXT_MAX], report.raw, now)
         order = unit.order(report.order_id) if report.order_id else None

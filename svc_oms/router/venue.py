@@ -20,7 +20,7 @@ from svc_oms.fix.requests import mass_status_request, status_request
 from svc_oms.fix.routing import Reconciliation, reconcile
 from svc_oms.router.host import SessionTransactions
 from svc_oms.store.orders import OrderStore
-from svc_oms.store.venue_requests import REQUESTS_MAX, any_unsent, doubtful, server_time
+from svc_oms.store.venue_requests import REQUESTS_MAX, any_unsent, doubtful, open_at, server_time
 
 _logger = logging.getLogger(__name__)
 
@@ -130,11 +130,33 @@ class VenueRouter:
                 messages += [status_request(orders[order_id], self._ids.new_id()) for order_id in questions.order_ids]
                 if messages:
                     await connection.transmit(_asking(transactions, messages))
+                await self._recount(connection, transactions)
             except LeaseLostError:
                 raise
             except TrademeshError as error:
                 _logger.warning("reconciliation failed", extra={"fields": {"venue": self._config.venue, "reason": str(error)}})
             await asyncio.sleep(RECONCILE_SECONDS)
+
+    async def _recount(self, connection: VenueConnection, transactions: SessionTransactions) -> None:
+        """After the venue has skipped numbers: ask what it has, then for each order that it did not mention."""
+        recount, view, now = connection.recount, connection.view(), self._clock.now()
+        if recount.wants_mass_status(view):
+            request_id, sent = self._ids.new_id(), False
+            recount.asks_all(request_id, view.generation, now)
+            try:
+                sent = await connection.transmit(_asking(transactions, [mass_status_request(request_id)]))
+            finally:
+                if not sent:
+                    recount.begin()
+        elif recount.wants_orders(now):
+            recount.compare(await open_at(self._store.database, self._config.venue))
+        if view.ready and (due := recount.due(now, REQUESTS_MAX)):
+            orders = await self._store.load_many(due)
+            asking = [order for order in orders.values() if order.acknowledged and not order.terminal]
+            recount.settle(set(due).difference(order.order_id for order in asking))
+            recount.asks((order.order_id for order in asking), now)
+            if asking:
+                await connection.transmit(_asking(transactions, [status_request(order, self._ids.new_id()) for order in asking]))
 
     async def _doubtful(self, logged_on_at: datetime) -> dict[str, Order]:
         order_ids = await doubtful(self._store.database, self._config.venue, logged_on_at)

@@ -27,6 +27,7 @@ WHERE NOT overdue AND sent_at < clock_timestamp() - make_interval(secs => $1) OR
 _DOUBTFUL = """
 SELECT DISTINCT order_id FROM venue_request WHERE venue = $1 AND (overdue OR sent_at < $2) ORDER BY order_id LIMIT $3
 """
+_OPEN_AT = "SELECT order_id FROM orders WHERE open AND venue = $1"
 _FORGET = "DELETE FROM venue_request WHERE venue_client_order_id = ANY ($1::text[])"
 _COUNTED = """
 SELECT x.venue, x.trade_date, x.exec_id, x.order_id
@@ -70,6 +71,11 @@ async def doubtful(database: Database, venue: str, logged_on_at: datetime) -> li
     """Return orders that only the venue can speak of: unanswered for too long, or sent before the present logon."""
     rows = await database.fetch(_DOUBTFUL, venue, logged_on_at, REQUESTS_MAX)
     return [row["order_id"] for row in rows]
+
+
+async def open_at(database: Database, venue: str) -> list[str]:
+    """Return all orders that are open at a venue. Rare, hence without an index of its own."""
+    return [row["order_id"] for row in await database.fetch(_OPEN_AT, venue)]
 
 
 async def forget(transaction: Transaction, requests: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from svc_oms.codec.events import decode
 from svc_oms.domain import Action, OrderState, ReportKind, fold
 from svc_oms.domain.commands import VenueReport
 from svc_oms.fix.ports import InboundBatch, SessionChange
-from svc_oms.fix.reports import MessageRefused, OrderReport, UnreadableReport
+from svc_oms.fix.reports import MessageRefused, NumbersSkipped, OrderReport, UnreadableReport
 from svc_oms.router.host import SessionTransactions
 from svc_oms.router.sweep import Sweeper
 from svc_oms.store.projection import open_requests, snapshot_of
@@ -177,10 +177,10 @@ async def test_reports_that_fit_no_order_are_kept_and_the_numbers_move(replica: 
     (order_id,) = await sent_orders(replica, session, 1)
     refused = MessageRefused(1, tags.NEW_ORDER_SINGLE, 5, "bad field", business=False, time=make.at(0), raw=b"35=3")
     stray = of("9b2f6f1e-0000-5000-8000-000000000000", make.fill("1"))
-    await session.receive(UnreadableReport(9, "31 is no number", b"35=8"), stray, OrderReport("", make.fill("2")))
-    assert [event.type for event in await replica.log.read_stream("session-XSIM")] == ["oms.v1.AnomalyRecorded"] * 3
+    await session.receive(UnreadableReport(9, "31 is no number", b"35=8"), stray, OrderReport("", make.fill("2")), NumbersSkipped("5 to 9"))
+    assert [event.type for event in await replica.log.read_stream("session-XSIM")] == ["oms.v1.AnomalyRecorded"] * 4
     await session.receive(replace(refused, sequence=99))
-    assert (await session.host.load()).next_in == 5
+    assert (await session.host.load()).next_in == 6
     order = await replica.store.load(order_id)
     assert order is not None
     assert order.state is OrderState.PENDING_NEW

@@ -99,6 +99,16 @@ class Venue:
         answer.writes, answer.stored, answer.sequences = reports.writes + answer.writes, reports.stored, self._session.sequences
         self._take(answer, self._writer)
 
+    def skip(self, count: int) -> None:
+        """Leave out numbers for good: a SequenceReset-Reset (FIX 4.4 Volume 2), which a venue's operator sends to end a quarrel."""
+        assert self._session is not None
+        assert self._writer is not None
+        step, new = Step(), self.sequences.next_out + count
+        self._session._admin(step, tags.SEQUENCE_RESET, [(tags.NEW_SEQ_NO, str(new)), (tags.GAP_FILL_FLAG, "N")], now())
+        self._session._writer.next_out = new
+        step.sequences = self._session.sequences
+        self._take(step, self._writer)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.disconnect()

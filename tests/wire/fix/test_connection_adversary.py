@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from kernel.fix.steps import ResendRange, Sequences, StoredMessage
-from svc_oms.fix.reports import OrderReport, UnreadableReport
+from svc_oms.fix.reports import NumbersSkipped, OrderReport, UnreadableReport
 from tests.wire.fix.parts import SESSION, Host, Venue, connection_to, order, report, running, until
 
 
@@ -44,6 +44,21 @@ async def test_a_stop_before_the_connection_stands_is_not_forgotten(venue: Venue
         assert task.exception() is None
     assert venue.sequences == Sequences(), "nobody logged on"
     assert await host.store.load(None, SESSION) == Sequences()
+
+
+async def test_numbers_that_the_venue_skips_are_recorded_and_everything_is_counted_again(venue: Venue) -> None:
+    host = Host()
+    connection = connection_to(venue, host)
+    async with running(connection):
+        await connection.ready()
+        await until(lambda: venue.active)
+        assert not connection.recount.wants_mass_status(connection.view())
+        venue.skip(3)
+        venue.push(report("A-1", "E-1"))
+        await until(lambda: len(host.reports) == 2)
+        await until(lambda: connection.recount.wants_mass_status(connection.view()))
+        assert await host.store.load(None, SESSION) == Sequences(6, 2)
+    assert host.reports[0] == NumbersSkipped("the peer skipped 2 to 4")
 
 
 async def test_a_report_that_the_session_refused_is_recorded_with_its_number(venue: Venue) -> None:
