@@ -33,7 +33,7 @@ class KillSwitchTeller:
         while True:
             async for attempt in AsyncRetrying(
                 stop=stop_after_attempt(_ATTEMPTS_MAX),
-                wait=wait_exponential_jitter(initial=0.1, max=2.0),
+                wait=wait_exponential_jitter(multiplier=0.1, max=2.0),
                 retry=retry_if_exception_type(TrademeshError),
                 reraise=True,
             ):
