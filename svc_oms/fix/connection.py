@@ -141,7 +141,9 @@ class VenueConnection:
         while not self._stopping.is_set() and not self._lost and self._still_mine():
             started = self._clock.monotonic()
             try:
-                session = Session(self._config.session, await self._host.load())
+                async with self._lock:
+                    # Not before a transaction of the router has ended that was under way when the last connection broke: it moves numbers.
+                    session = Session(self._config.session, await self._host.load())
                 with self._breaker.guard():
                     link = await self._log_on(session)
                 while True:
