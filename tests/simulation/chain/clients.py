@@ -131,7 +131,7 @@ class Trader:
         elif kind < 0.62:
             await self._batch()
         elif kind < 0.80:
-            await self._cancel(self._dice.choice(self._orders))
+            await self.cancel(self._dice.choice(self._orders))
         elif kind < 0.95:
             await self._replace(self._dice.choice(self._orders))
         elif kind < 0.97:
@@ -163,6 +163,13 @@ class Trader:
             limit_price=limit_price,
         )
 
+    async def create(self, request: order_service_pb2.CreateOrderRequest) -> order_pb2.Order:
+        """Enter an order until its answer is known, and return it."""
+        key = (request.account_id, request.client_order_id)
+        answer = await self._caller.until_known(self._stub.CreateOrder, "CreateOrder", key, request)
+        assert isinstance(answer, order_service_pb2.CreateOrderResponse), repr(answer)
+        return answer.order
+
     async def _create(self, request: order_service_pb2.CreateOrderRequest) -> None:
         key = (request.account_id, request.client_order_id)
         answer = await self._caller.until_known(self._stub.CreateOrder, "CreateOrder", key, request, give_up=0.3)
@@ -184,7 +191,8 @@ class Trader:
             elif self._dice.random() < 0.5:
                 await self._create(request)
 
-    async def _cancel(self, order: order_pb2.Order) -> None:
+    async def cancel(self, order: order_pb2.Order) -> None:
+        """Ask for the cancel of an order until the answer is known."""
         request_id = self._ids.new_id()
         request = order_service_pb2.CancelOrderRequest(account_id=order.account_id, order_id=order.order_id, request_id=request_id)
         await self._caller.until_known(self._stub.CancelOrder, "CancelOrder", (order.account_id, request_id), request)

@@ -44,8 +44,8 @@ class DatabaseHost:
         self.host = Host(name, loop)
         self.server = make(SimClock(loop).now, loop.time)
         self.weather = DatabaseWeather()
-        self.on_commit: Callable[[Host], None] | None = None
-        """A scenario's own idea of what happens to a replica that commits; called when its statement leaves."""
+        self.on_statement: Callable[[Host, str], None] | None = None
+        """A scenario's own idea of what happens to a replica at a statement; called when it leaves."""
         self._loop = loop
         self._away_until = 0.0
 
@@ -77,8 +77,8 @@ class SimWire:
         if not self._here.alive:
             return Loss.REQUEST
         commits = sql == "COMMIT" or "orders_create" in sql
-        if commits and self._database.on_commit is not None:
-            self._database.on_commit(self._here)
+        if self._database.on_statement is not None:
+            self._database.on_statement(self._here, sql)
         if commits and dice.random() < weather.commit_stall_share:
             self._network.loop.call_later(2 * self._network.latency(), self._here.stall, dice.uniform(0.1, STALL_SECONDS_MAX))
         if commits and dice.random() < weather.commit_death_share:

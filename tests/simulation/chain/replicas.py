@@ -80,6 +80,8 @@ class Replica:
     def __init__(self, surroundings: Surroundings, address: str, database: DatabaseHost) -> None:
         self.address = address
         self.lives = 0
+        self.owner = ""
+        """Its name in leases, in this life."""
         self._around = surroundings
         self._database = database
         self.host = Host(address, surroundings.loop)
@@ -104,17 +106,19 @@ class Replica:
         host.on_death(database.pool.terminate)
         number = sum(self.address.encode()) * 1_000 + self.lives
         clock = SimClock(around.loop, _CLOCK_OFFSETS_SECONDS[self.address])
-        tasks = [asyncio.create_task(work) for work in self._wire(host, database, clock, DeterministicIdSource(number))]
+        ids = DeterministicIdSource(number)
+        self.owner = ids.new_id()
+        tasks = [asyncio.create_task(work) for work in self._wire(host, database, clock, ids)]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if host.alive:
             around.endings.extend((self.address, task.exception()) for task in done if not task.cancelled())
 
     def _wire(self, host: Host, database: MemoryDatabase, clock: SimClock, ids: DeterministicIdSource) -> Background:
-        return (_wire_oms if self.address in OMS_ADDRESSES else _wire_risk)(self._around, host, self.address, database, clock, ids)
+        return (_wire_oms if self.address in OMS_ADDRESSES else _wire_risk)(self._around, host, self, database, clock, ids)
 
 
 def _wire_oms(
-    around: Surroundings, host: Host, address: str, database: MemoryDatabase, clock: SimClock, ids: DeterministicIdSource
+    around: Surroundings, host: Host, replica: Replica, database: MemoryDatabase, clock: SimClock, ids: DeterministicIdSource
 ) -> Background:
     """See `svc_oms.main.serve`."""
     log = PostgresEventStore(database)
@@ -127,19 +131,19 @@ def _wire_oms(
     queries = OrderQueries(reads, PageTokens(_TOKEN_KEY))
     orders = OrderServicer(desk, batches.requests, queries, OrderFeed(log), store, reads, ResumeTokens(_TOKEN_KEY), clock)
     control = OrderControlServicer(store, reads, batches.requests, clock, ids)
-    leases = PostgresLeases(database, clock, ids.new_id())
+    leases = PostgresLeases(database, clock, replica.owner)
     router = VenueRouter(oms_main.connection_config(SESSION), store, leases, clock, ids)
     relay = Relay(oms_main.TOPIC, log, around.bus, PostgresRelayMemory(database, leases), leases, clock)
     served = [oms_main.order_binding(orders), oms_main.control_binding(control), event_log_binding(log, *oms_main.LOG_READERS)]
-    around.switchboard.serve(address, host, served)
+    around.switchboard.serve(replica.address, host, served)
     return [Sweeper(store, clock).run(), router.run(), relay.run()]
 
 
 def _wire_risk(
-    around: Surroundings, host: Host, address: str, database: MemoryDatabase, clock: SimClock, ids: DeterministicIdSource
+    around: Surroundings, host: Host, replica: Replica, database: MemoryDatabase, clock: SimClock, ids: DeterministicIdSource
 ) -> Background:
     """See `svc_risk.main.serve`."""
-    stores = risk_main.open_stores(database, clock, ids.new_id())
+    stores = risk_main.open_stores(database, clock, replica.owner)
     config = ClientConfig(
         dependency="svc-oms",
         targets=OMS_ADDRESSES,
@@ -158,7 +162,7 @@ def _wire_risk(
     feed = JsonLinesFeed("venue", FEED_PORT, VENUE, clock)
     follower = PriceFollower(feed, PriceStore(stores.database, leases, clock, VENUE))
     relay = Relay(risk_main.TOPIC, stores.log, around.bus, PostgresRelayMemory(stores.database, leases), leases, clock)
-    around.switchboard.serve(address, host, risk_main.bindings(stores, orders, pre_trade, PageTokens(_TOKEN_KEY), TENANT))
+    around.switchboard.serve(replica.address, host, risk_main.bindings(stores, orders, pre_trade, PageTokens(_TOKEN_KEY), TENANT))
     return [
         projection.run(),
         lead(leases, orphans.LEASE, sweeper.run),
