@@ -58,12 +58,18 @@ class Load:
         """Return new orders; the share `walk_away` is from clients that ask once."""
         return [self._command(self._order(), walk_away) for _ in range(count)]
 
-    def changes(self, resting: Sequence[order_pb2.Order], count: int, *, walk_away: float = 0.0) -> list[Command]:
-        """Return cancels and replaces of resting orders. Some orders are asked for both, so that requests meet; none is replaced twice."""
+    def changes(
+        self, resting: Sequence[order_pb2.Order], count: int, *, walk_away: float = 0.0, replace_twice: bool = False
+    ) -> list[Command]:
+        """Return cancels and replaces of resting orders. Some orders are asked for both, so that requests meet.
+
+        Two replaces of one order may both be approved and only one be recorded; the other is then settled at the orphans' bound, for which
+        a test that says `replace_twice` has to wait.
+        """
         commands = []
         for _ in range(count):
             order = self._random.choice(resting)
-            cancels = order.order_id in self._replaced or self._random.random() < 0.5
+            cancels = self._random.random() < 0.5 or (order.order_id in self._replaced and not replace_twice)
             if not cancels:
                 self._replaced.add(order.order_id)
             commands.append(self._command(self._cancel(order) if cancels else self._replace(order), walk_away))

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.crash import strike
 from tests.e2e.crash.audit import orphans
 from tests.e2e.crash.client import Clients
-from tests.e2e.crash.load import Load
+from tests.e2e.crash.load import Command, Load
 from tests.e2e.crash.verdict import Evidence, verified
 from tests.e2e.crash.world import TRADER, World, world
 
@@ -32,12 +32,12 @@ async def test_ten_thousand_orders_and_every_replica_killed_twice_over() -> None
             running.note("10,000 orders answered")
             assert len(clients.ledger.answers) == 10_000
 
-            commands = load.orders(600, walk_away=0.1) + load.changes(await strike.resting(running), 400, walk_away=0.1)
+            commands = await _mixed(running, load)
             killed: dict[str, int] = {}
             await strike.in_the_middle(running, clients, commands, lambda: killed.update(running.kill(*OMS)))
             await running.restarted(killed)
 
-            commands = load.orders(600, walk_away=0.1) + load.changes(await strike.resting(running), 400, walk_away=0.1)
+            commands = await _mixed(running, load)
             await strike.in_the_middle(running, clients, commands, lambda: killed.update(running.kill(*RISK)))
             await running.restarted(killed)
 
@@ -60,6 +60,13 @@ async def test_killed_between_reservation_and_commit() -> None:
             evidence = await verified(running, clients, timeout_seconds=90.0)
     assert orphans(evidence.orders, evidence.risk), "no client walked away from a reservation"
     _released_in_time(evidence)
+
+
+async def _mixed(running: World, load: Load) -> list[Command]:
+    """A thousand commands; one client in ten asks once and walks away. Some replaces race, on a few orders."""
+    resting = await strike.resting(running)
+    changes = load.changes(resting, 300, walk_away=0.1) + load.changes(resting[:50], 100, replace_twice=True)
+    return load.orders(600, walk_away=0.1) + changes
 
 
 async def _many_reserved(running: World) -> bool:

@@ -59,6 +59,21 @@ SELECT (SELECT count(*) FROM svc_oms.venue_request) AS unanswered,
        (SELECT count(*) FROM svc_risk.reservation WHERE status = 1 OR (status = 2 AND pending_request_id IS NOT NULL)) AS unsettled
 """
 
+_LEFT = """
+SELECT u.what, u.order_id, u.number, o.state, o.version,
+       (SELECT string_agg(replace(e.type, 'oms.v1.', '') || to_char(e.recorded_at, '@MI:SS.MS'), ' ' ORDER BY e.version)
+        FROM svc_oms.event e WHERE e.stream_id = 'order-' || u.order_id) AS events
+FROM (
+    SELECT 'request' AS what, order_id, venue_client_order_id AS number FROM svc_oms.venue_request
+    UNION ALL
+    SELECT 'reservation', order_id::text, concat_ws(' ', status, pending_request_id, pending_confirmed, reserved_at)
+    FROM svc_risk.reservation
+    WHERE status = 1 OR (status = 2 AND pending_request_id IS NOT NULL)
+) u
+LEFT JOIN svc_oms.orders o USING (order_id)
+LIMIT 8
+"""
+
 
 @dataclass(frozen=True)
 class World:
@@ -115,7 +130,8 @@ class World:
         try:
             await self.until(rests, timeout_seconds=timeout_seconds)
         except TimeoutError:
-            raise TimeoutError(f"the mesh did not come to rest in {timeout_seconds:g} s: {left}") from None
+            found = [f"\n  {dict(row)}" for row in await self.sql(_LEFT)]
+            raise TimeoutError(f"the mesh did not come to rest in {timeout_seconds:g} s: {left}{''.join(found)}") from None
         self.note(f"at rest after {time.monotonic() - began:.1f} s")
 
     async def until(self, condition: Callable[[], Awaitable[bool]], *, timeout_seconds: float) -> None:
