@@ -14,10 +14,20 @@ from kernel.errors import AlreadyExistsError, TrademeshError
 from kernel.ids import Uuid7Source
 from mesh.local.layout import Layout
 from mesh.local.operator import Caller, Operator
-from mesh.local.seed_data import ACCOUNTS, TENANT, SeedAccount, account_requests, instrument_requests, limit_requests
+from mesh.local.seed_data import (
+    ACCOUNTS,
+    OTHER_ACCOUNTS,
+    OTHER_TENANT,
+    TENANT,
+    SeedAccount,
+    account_requests,
+    instrument_requests,
+    limit_requests,
+)
 from trademesh.risk.v1 import reference_data_service_pb2, risk_service_pb2
 
 SEEDER = Caller("seed", TENANT, ("admin", "risk-officer", "viewer"))
+OTHER_SEEDER = Caller("seed", OTHER_TENANT, ("admin",))
 
 _REFERENCE = "/trademesh.risk.v1.ReferenceDataService/"
 _RISK = "/trademesh.risk.v1.RiskService/"
@@ -30,13 +40,26 @@ def seed(operator: Operator, *, accounts: Sequence[SeedAccount] = ACCOUNTS) -> s
         TrademeshError: a service refused, or cannot be reached; running again continues.
     """
     keys = _keys()
-    made = 0
-    for account in account_requests(accounts, keys):
-        made += _create(operator, "CreateAccount", account, reference_data_service_pb2.CreateAccountResponse)
+    made = _create_accounts(operator, accounts, keys)
     for instrument in instrument_requests(keys):
         made += _create(operator, "CreateInstrument", instrument, reference_data_service_pb2.CreateInstrumentResponse)
     limits = _set_limits(operator, keys)
     return f"{made} accounts and instruments created, {limits} limits set"
+
+
+def seed_neighbour(operator: Operator) -> str:
+    """Create the other tenant's accounts, as an administrator of that tenant, and return what was done, in a sentence.
+
+    Raises:
+        TrademeshError: as `seed` does.
+    """
+    made = _create_accounts(operator, OTHER_ACCOUNTS, _keys())
+    return f"{made} accounts of another tenant created"
+
+
+def _create_accounts(operator: Operator, accounts: Sequence[SeedAccount], keys: Iterator[str]) -> int:
+    response_type = reference_data_service_pb2.CreateAccountResponse
+    return sum(_create(operator, "CreateAccount", request, response_type) for request in account_requests(accounts, keys))
 
 
 def _create(
@@ -73,6 +96,8 @@ def main() -> int:
     try:
         with Operator(Layout.default(), SEEDER) as operator:
             print(seed(operator))
+        with Operator(Layout.default(), OTHER_SEEDER) as operator:
+            print(seed_neighbour(operator))
     except TrademeshError as error:
         print(f"seed: {error.reason}: {error.message}", file=sys.stderr)
         return 1

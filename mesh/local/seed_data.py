@@ -1,4 +1,4 @@
-"""What a fresh local mesh knows: a tenant, its accounts, the venue's instruments, and limits for whoever has none of their own."""
+"""What a fresh local mesh knows: two tenants' accounts, the venue's instruments, and limits for whoever has none of their own."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ ACCOUNTS = (
     SeedAccount("ACC-2", "Beta Partners"),
     SeedAccount("ACC-3", "Gamma Capital"),
 )
+
+OTHER_TENANT = "other"
+OTHER_ACCOUNTS = (SeedAccount("OTH-1", "Omega Trust"),)
+"""Somebody else on the same mesh, so that what tenants must not see of each other can be seen."""
 
 _ACCOUNT, _TRADER, _INSTRUMENT = limit_pb2.LIMIT_SCOPE_ACCOUNT, limit_pb2.LIMIT_SCOPE_TRADER, limit_pb2.LIMIT_SCOPE_INSTRUMENT
 
