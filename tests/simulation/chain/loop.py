@@ -166,3 +166,8 @@ class SimClock:
     def monotonic(self) -> float:
         """Return seconds of the loop's time."""
         return self._loop.time()
+
+
+async def elapse(seconds: float) -> None:
+    """Let made-up time go by; nobody waits for it."""
+    await asyncio.sleep(seconds)

@@ -10,6 +10,7 @@ from tests.simulation.chain.auditor.audit import audit
 from tests.simulation.chain.auditor.view import CANCELED, FILLED, REJECTED, Audited, OrderView
 from tests.simulation.chain.history import History
 from tests.simulation.chain.hosts import Host
+from tests.simulation.chain.loop import elapse
 from tests.simulation.chain.venue import MEMBER
 from tests.simulation.chain.world import ACCOUNTS, World, play
 from trademesh.oms.v1 import order_pb2, order_service_pb2
@@ -182,7 +183,7 @@ def test_both_replicas_die_between_commit_and_answer() -> None:
             for replica in world.oms:
                 if not replica.host.alive:
                     replica.start()
-            await asyncio.sleep(0.3)
+            await elapse(0.3)
         world.oms_database.weather.commit_death_share = 0.0
         for replica in world.oms:
             if not replica.host.alive:

@@ -26,7 +26,7 @@ from tests.simulation.chain.clients import Caller, Trader, client_channel
 from tests.simulation.chain.databases import DatabaseHost
 from tests.simulation.chain.history import Exposure, History, Rest
 from tests.simulation.chain.hosts import REAP_SECONDS, Host
-from tests.simulation.chain.loop import START, SimLoop
+from tests.simulation.chain.loop import START, SimLoop, elapse
 from tests.simulation.chain.network import Network
 from tests.simulation.chain.officer import Officer
 from tests.simulation.chain.records import fix_frames, log_events, venue_events
@@ -146,7 +146,7 @@ class World:
                 quiet_since = self.loop.time()
             elif self.loop.time() - quiet_since > 1.0:
                 break
-            await asyncio.sleep(0.25)
+            await elapse(0.25)
         self.history.unrest += [f"at {self.loop.time():.1f} s: {text}" for text in self._unrest(closed=closed)]
         exposures = tuple([await self._exposure(account_id) for account_id in ACCOUNTS])
         self.history.rests.append(
