@@ -19,13 +19,18 @@ def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_the_locks_pin_every_requirement_with_hashes_and_name_no_host(apart: bool) -> None:
-    lock = (ROOT / ("requirements-interop.lock" if apart else "requirements.lock")).read_text(encoding="utf-8")
+APART = ("interop", "bench")
+
+
+@pytest.mark.parametrize("lock_name", ["requirements.lock", *(f"requirements-{group}.lock" for group in APART)])
+def test_the_locks_pin_every_requirement_with_hashes_and_name_no_host(lock_name: str) -> None:
+    lock = (ROOT / lock_name).read_text(encoding="utf-8")
     pinned = re.findall(r"^([a-z0-9-]+)==[^ ]+(?: ; [^\\]+)? \\$", lock, re.MULTILINE)
-    wanted = [each for name, group in pyproject()["dependency-groups"].items() if (name == "interop") is apart for each in group]
-    if not apart:
-        wanted += pyproject()["project"]["dependencies"]
+    groups = pyproject()["dependency-groups"]
+    if lock_name == "requirements.lock":
+        wanted = [each for name, group in groups.items() if name not in APART for each in group] + pyproject()["project"]["dependencies"]
+    else:
+        wanted = groups[lock_name.removeprefix("requirements-").removesuffix(".lock")]
 
     assert "://" not in lock
     assert not re.search(r"^-", lock, re.MULTILINE)
