@@ -102,8 +102,7 @@ async def test_a_switch_that_svc_oms_was_not_told_is_pending_and_told_later(pair
     assert pending.kill_switch.status == KillSwitchStatus.PENDING.value
     assert await decide(pair.other, buy("1")) == ["KILL_SWITCH_ACTIVE"]
     teller = KillSwitchTeller(pair.other.stores.administration, pair.orders)
-    assert await teller.tell_pending() == 1
-    assert await teller.tell_pending() == 0
+    assert [await teller.tell_pending() for _ in range(3)] == [0, 1, 0], "the first look leaves it to who has changed it"
     listed = await pair.one.ask(pair.one.risk.ListKillSwitches, risk_service_pb2.ListKillSwitchesRequest())
     assert [switch.status for switch in listed.kill_switches] == [KillSwitchStatus.ACTIVE.value]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import io
 import shutil
@@ -42,6 +43,8 @@ class ScriptedOrders:
 
     def __init__(self) -> None:
         self.reachable = True
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.told: list[tuple[str, str, int]] = []
 
     async def resolve(self, orders: Sequence[tuple[str, str]]) -> ResolvedOrders:
@@ -51,6 +54,7 @@ class ScriptedOrders:
         if not self.reachable:
             raise UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, "svc_oms is away")
         self.told += [(switch.scope_id, switch.status.name, switch.version) for switch in switches]
+        await self.answers.wait()
 
 
 def user(*roles: str, tenant: str = "north", accounts: Sequence[str] = ("ACC-1",), principal: str = "ada") -> User:
