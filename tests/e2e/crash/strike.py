@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import psutil
 
@@ -12,6 +13,8 @@ from tests.e2e.crash.client import Clients
 from tests.e2e.crash.load import Command
 from tests.e2e.crash.world import World
 from trademesh.oms.v1 import order_pb2
+
+T = TypeVar("T")
 
 _WITHOUT_ORDER = """
 SELECT count(*) FROM svc_risk.reservation r
@@ -29,9 +32,13 @@ async def resting(world: World) -> list[order_pb2.Order]:
     return [order_pb2.Order.FromString(row["snapshot"]) for row in rows]
 
 
-async def in_the_middle(world: World, clients: Clients, commands: Iterable[Command], blow: Callable[[], object]) -> None:
-    """Enter commands, and strike at the answer that the seed draws: between a tenth and a half of them all."""
-    entered = list(commands)
+async def in_the_middle(world: World, clients: Clients, commands: Iterable[Command], blow: Callable[[], T]) -> T:
+    """Enter commands, strike at the answer that the seed draws, between a tenth and a half of them all, and return what the blow returned.
+
+    Raises:
+        TimeoutError: a patient client has no answer.
+    """
+    entered, struck = list(commands), list[T]()
     left = world.random.randrange(len(entered) // 10, len(entered) // 2)
     world.note(f"{len(entered)} commands, struck at answer {left}")
 
@@ -39,7 +46,7 @@ async def in_the_middle(world: World, clients: Clients, commands: Iterable[Comma
         nonlocal left
         left -= 1
         if left == 0:
-            blow()
+            struck.append(blow())
 
     clients.on_answer = count
     try:
@@ -47,6 +54,7 @@ async def in_the_middle(world: World, clients: Clients, commands: Iterable[Comma
     finally:
         clients.on_answer = _nothing
     world.note("all answered")
+    return struck[0]
 
 
 @asynccontextmanager
@@ -93,7 +101,7 @@ async def venue_epoch(world: World) -> int:
     return epoch
 
 
-async def gathered(*tasks: asyncio.Task[None]) -> None:
+async def gathered(*tasks: asyncio.Task[Any]) -> None:
     """Wait for tasks; if one fails, end the others."""
     try:
         await asyncio.gather(*tasks)

@@ -28,8 +28,7 @@ async def test_the_exchange_dies_mid_flow_and_again_with_orders_in_its_inbox() -
         load = Load(running.random, "venue")
         async with Clients(running.mesh, TRADER, running.random) as clients:
             await clients.enter(load.orders(800))
-            killed: dict[str, int] = {}
-            await strike.in_the_middle(running, clients, await _mixed(running, load), lambda: killed.update(running.kill(EXCHANGE)))
+            killed = await strike.in_the_middle(running, clients, await _mixed(running, load), lambda: running.kill(EXCHANGE))
             await running.restarted(killed)
             await running.settled()
 
@@ -50,8 +49,7 @@ async def test_postgresql_dies_mid_flow() -> None:
         load = Load(running.random, "postgres")
         async with Clients(running.mesh, TRADER, running.random) as clients:
             await clients.enter(load.orders(800))
-            killed: dict[str, int] = {}
-            await strike.in_the_middle(running, clients, await _mixed(running, load), lambda: killed.update(running.kill(POSTGRES)))
+            killed = await strike.in_the_middle(running, clients, await _mixed(running, load), lambda: running.kill(POSTGRES))
             await running.restarted(killed)
             await verified(running, clients)
 
@@ -80,14 +78,10 @@ async def test_the_bus_is_emptied_and_killed_mid_flow() -> None:
         async with Clients(running.mesh, TRADER, running.random) as clients:
             await clients.enter(load.orders(800))
             address = (running.mesh.layout.private(REDIS) / ADDRESS_FILE).read_text().strip()
-            flushes: list[asyncio.Task[None]] = []
-            await strike.in_the_middle(
-                running, clients, await _mixed(running, load), lambda: flushes.append(asyncio.create_task(_flush(address)))
-            )
-            await strike.gathered(*flushes)
+            commands = await _mixed(running, load)
+            await strike.gathered(await strike.in_the_middle(running, clients, commands, lambda: asyncio.create_task(_flush(address))))
             await running.settled()
-            killed: dict[str, int] = {}
-            await strike.in_the_middle(running, clients, await _mixed(running, load), lambda: killed.update(running.kill(REDIS)))
+            killed = await strike.in_the_middle(running, clients, await _mixed(running, load), lambda: running.kill(REDIS))
             await running.restarted(killed)
             await verified(running, clients)
 
