@@ -121,6 +121,7 @@ async def serve(config: OmsConfig, venues: tuple[Venue, ...], stop: asyncio.Even
     async with contextlib.AsyncExitStack() as stack:
         database = await Database.open(config.database_dsn, PoolSettings(application_name=config.instance))
         stack.push_async_callback(database.close)
+        await database.warm()
         log = PostgresEventStore(database)
         stack.push_async_callback(log.close)
         telemetry.start()

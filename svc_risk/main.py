@@ -47,7 +47,7 @@ from svc_risk.store import MIGRATIONS
 from svc_risk.store.administration import AdministrationStore
 from svc_risk.store.checks import CheckStore
 from svc_risk.store.facts import FactStore
-from svc_risk.store.ledger import Ledger
+from svc_risk.store.ledger import ROW_TYPES, Ledger
 from svc_risk.store.prices import PriceStore
 from svc_risk.store.reads import ReadStore
 from trademesh.oms.v1.order_control_service_pb2_grpc import OrderControlServiceStub
@@ -155,6 +155,7 @@ async def serve(config: RiskConfig, feed: FeedAddress | None, stop: asyncio.Even
     async with contextlib.AsyncExitStack() as stack:
         database = await Database.open(config.database_dsn, PoolSettings(application_name=config.instance))
         stack.push_async_callback(database.close)
+        await database.warm(ROW_TYPES)
         stores = open_stores(database, clock, Uuid7Source(clock).new_id())
         stack.push_async_callback(stores.log.close)
         telemetry.start()

@@ -23,6 +23,12 @@ from svc_risk.store.rows import read_accounts, read_positions, read_references, 
 MARK_AGE_MAX = timedelta(seconds=1)
 """A decision values an account's other positions again when they were last valued longer ago than this."""
 
+ROW_TYPES = """
+SELECT NULL::account_exposure[], NULL::trader_rate[], NULL::position_exposure[], NULL::reference_price[], NULL::price_feed[],
+    NULL::reservation[], NULL::replace_check[]
+"""
+"""What `Database.warm` asks for, so that no first check does."""
+
 _OPEN = """
 SELECT * FROM risk_open(
     $1::text::text[], $2, $3::text::text[], $4::text::text[], $5::text::text[],

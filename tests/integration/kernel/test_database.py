@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from kernel.breaker import Breaker
@@ -222,3 +223,28 @@ async def test_nothing_listens(tmp_path: Path, service_database: ServiceDatabase
     wrong = Dsn(service_database.dsn.reveal().replace(":", ":wrong", 2).replace("postgresql:wrong", "postgresql:"))
     with pytest.raises(UnavailableError):
         await Database.open(wrong)
+
+
+async def test_a_warm_pool_has_all_its_connections_and_knows_its_types(migrated: ServiceDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first calls after a start, often many at once, then pay for neither."""
+    settings = PoolSettings(application_name="warm")
+    database = await Database.open(migrated.dsn, settings)
+    try:
+        connections = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'warm'"
+        assert await database.fetchval(connections) == 1
+        await database.warm("SELECT NULL::lease[]")
+        assert await database.fetchval(connections) == settings.size_max
+        asked: list[object] = []
+
+        async def introspected(self: object, types: object, timeout: object) -> None:
+            asked.append(types)
+
+        monkeypatch.setattr(asyncpg.Connection, "_introspect_types", introspected)
+
+        async def use() -> None:
+            await database.fetch("SELECT $1::int[], $2::bytea[], $3::numeric[], $4::bigint[], NULL::lease[]", [1], [b"x"], [], [])
+
+        await asyncio.gather(*(use() for _ in range(settings.size_max)))
+        assert asked == []
+    finally:
+        await database.close()
