@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Any
 
+from kernel.fix import tags
 from sandbox.exchange.engine import events
 from sandbox.exchange.engine.codec import decode, encode
 from sandbox.exchange.reports import Withheld
@@ -50,6 +51,12 @@ class Hold:
         """Rebuild a hold from `dump`'s values."""
         hold_id, owner, order_id, release_ns, until_closed, kind, payload = fields
         return cls(hold_id, owner, order_id, release_ns, until_closed, Kind(kind), payload)
+
+    def tells_of(self, match_id: int, exec_ids: frozenset[str]) -> bool:
+        """Return whether it is a trade's fill, or a report whose ExecID or ExecRefID is one of the trade's executions."""
+        if self.kind is Kind.MESSAGE:
+            return any(tag in (tags.EXEC_ID, tags.EXEC_REF_ID) and text in exec_ids for tag, text in self.payload[1])
+        return self.kind is Kind.FILL and self.trade().sequence == match_id
 
     def trade(self) -> events.Traded:
         """Return the trade of a held fill."""
@@ -116,9 +123,9 @@ class Holds:
         """Return the ids of the holds that wait for an order to close."""
         return [hold.hold_id for hold in self._holds.values() if hold.until_closed and hold.order_id == order_id]
 
-    def fills_of(self, match_id: int) -> list[int]:
-        """Return the ids of the holds on the fills of a trade."""
-        return [hold.hold_id for hold in self._holds.values() if hold.kind is Kind.FILL and hold.trade().sequence == match_id]
+    def about_trade(self, match_id: int, exec_ids: frozenset[str]) -> list[int]:
+        """Return the ids of the holds on what members are to be told of a trade: its fills, and reports that name its executions."""
+        return [hold.hold_id for hold in self._holds.values() if hold.tells_of(match_id, exec_ids)]
 
     def __contains__(self, hold_id: int) -> bool:
         return hold_id in self._holds

@@ -170,7 +170,8 @@ class Venue:
 
     def _correct(self, match_id: int, price: int, quantity: int) -> bool:
         """Bust or correct a trade. Whoever was not told of it yet is told first: nobody can take back what he does not know."""
-        for hold_id in self._parts.holds.fills_of(match_id):
+        exec_ids = frozenset(self._parts.reports.order_id(match_id + side) for side in range(2))
+        for hold_id in self._parts.holds.about_trade(match_id, exec_ids):
             self._release(hold_id)
         return bool(self._engine.execute(commands.CorrectTrade(self._now(), match_id, price, quantity)))
 

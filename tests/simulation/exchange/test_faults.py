@@ -177,3 +177,15 @@ def test_a_held_fill_is_told_before_its_bust(world: World, alpha: Client, beta: 
     world.pass_time(0.2)
     assert executions(alpha.received)[-2:] == [("F", "1", "40", "60"), ("H", "0", "0", "100")]
     assert alpha.received[-1].get(19) == alpha.received[-2].get(17)
+
+
+def test_a_delayed_fill_is_told_before_its_bust(world: World, alpha: Client, beta: Client) -> None:
+    alpha.send(alpha.order("a"))
+    world.exchange.faults.add({"action": "delay", "session": "ALPHA", "count": 1, "delay_ms": 60_000})
+    world.exchange.faults.add({"action": "bust", "session": "BETA", "delay_ms": 100})
+    told = len(alpha.received)
+    beta.send(beta.order("b", "2", "40"))
+    assert len(alpha.received) == told
+    world.pass_time(0.2)
+    assert executions(alpha.received)[-2:] == [("F", "1", "40", "60"), ("H", "0", "0", "100")]
+    assert alpha.received[-1].get(19) == alpha.received[-2].get(17)
