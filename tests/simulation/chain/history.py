@@ -69,6 +69,17 @@ class FixFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Watched:
+    """A message of a stream of an account's orders reached its client. `fresh`: the first since the client asked without a token."""
+
+    moment: float
+    watcher: str
+    account_id: str
+    fresh: bool
+    response: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Exposure:
     """What risk showed a client of an account, at rest: decimals as text, quantities by instrument."""
 
@@ -98,6 +109,7 @@ class History:
     risk: list[LogEvent] = field(default_factory=list)
     venue: list[VenueEvent] = field(default_factory=list)
     frames: list[FixFrame] = field(default_factory=list)
+    watched: list[Watched] = field(default_factory=list)
     doubled: list[bytes] = field(default_factory=list)
     rests: list[Rest] = field(default_factory=list)
     hurts: list[tuple[float, str]] = field(default_factory=list)

@@ -10,9 +10,14 @@ from pathlib import Path
 from tests.fakes.postgres.server import MemoryPostgres
 from tests.simulation.chain.history import FixFrame, LogEvent, VenueEvent
 from tests.simulation.chain.network import Frame
+from trademesh.oms.v1.events_pb2 import OrderAccepted, OrderRejected
 
 _FRAME = struct.Struct("<II")
 _HEADER = struct.Struct("<I")
+_BEGINS: dict[str, type[OrderAccepted] | type[OrderRejected]] = {
+    "oms.v1.OrderAccepted": OrderAccepted,
+    "oms.v1.OrderRejected": OrderRejected,
+}
 _END_OF_MESSAGE = b"\x0110="
 
 
@@ -32,6 +37,18 @@ def log_events(server: MemoryPostgres) -> list[LogEvent]:
         for record in server.commits
         for event in record.events
     ]
+
+
+def last_change(server: MemoryPostgres, account_id: str) -> tuple[int, int]:
+    """Return where the newest event of an account's orders stands, transaction and position; zeros if there is none."""
+    accounts, last = dict[str, str](), (0, 0)
+    for event in server.log.ordered:
+        begins = _BEGINS.get(event.type)
+        if begins is not None:
+            accounts[event.stream_id] = begins.FromString(event.payload).terms.account_id
+        if accounts.get(event.stream_id) == account_id:
+            last = max(last, (event.position.tx, event.position.position))
+    return last
 
 
 def venue_events(journal: Path) -> list[VenueEvent]:

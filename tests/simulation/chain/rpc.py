@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,9 @@ from tests.simulation.chain.hosts import Host
 from tests.simulation.chain.network import Network
 
 KEEPALIVE_SECONDS = 2.0
+STREAM_SECONDS_MAX = 3_600.0
+STREAM_MESSAGES_AHEAD_MAX = 64
+"""How many messages a server can write before its client reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,29 +137,43 @@ class SimEndpoint:
 
         return call
 
+    def unary_stream(self, path: str, serializer: Any, deserializer: Any) -> Any:
+        """Return a callable as gRPC makes them."""
+
+        def call(request: Any, *, timeout: float | None, metadata: Any = None, wait_for_ready: bool = False) -> SimStream:
+            link = _Link(self._switchboard, self._here, self._target, self._identity)
+            return SimStream(link, path, serializer(request), deserializer, timeout or STREAM_SECONDS_MAX)
+
+        return call
+
 
 class _Link:
     """One attempt of one call."""
 
     def __init__(self, switchboard: Switchboard, here: Host, target: str, identity: Identity) -> None:
         self._switchboard = switchboard
-        self._network = switchboard.network
+        self.network = switchboard.network
+        self.identity = identity
         self._here = here
         self._target = target
-        self._identity = identity
 
-    async def call(self, path: str, request: bytes, timeout: float) -> bytes:
-        network, dice = self._network, self._network.dice
+    async def find(self) -> tuple[Host, dict[str, BoundMethod]]:
+        """Return who serves at the other end."""
         if not self._here.alive:
             raise _failure(grpc.StatusCode.UNAVAILABLE, "this process was killed")
         serving = self._switchboard.at(self._target)
         if serving is None:
-            await asyncio.sleep(network.latency())
+            await asyncio.sleep(self.network.latency())
             raise _failure(grpc.StatusCode.UNAVAILABLE, f"{NEVER_SENT[0]}; connection refused")
-        there, methods = serving
+        return serving
+
+    async def call(self, path: str, request: bytes, timeout: float) -> bytes:
+        """Call once and return the answer."""
+        network, dice = self.network, self.network.dice
+        there, methods = await self.find()
         try:
             async with asyncio.timeout(timeout):
-                await self._cross(there)
+                await self.cross(there)
                 work = self._start(there, methods[path], request, timeout)
                 if dice.random() < network.weather.twice_share:
                     self._switchboard.doubled.append(request)
@@ -168,62 +186,137 @@ class _Link:
         assert isinstance(answer, grpc.aio.AioRpcError)
         raise answer
 
-    async def _cross(self, there: Host) -> None:
-        """Travel one way. A host that cannot be reached is noticed by keepalive."""
-        network = self._network
-        if network.healed_at(self._here, there) > network.loop.time():
+    async def notice_cut(self, there: Host) -> None:
+        """Notice, by keepalive, that the other host cannot be reached."""
+        if self.network.healed_at(self._here, there) > self.network.loop.time():
             await asyncio.sleep(KEEPALIVE_SECONDS)
             raise _failure(grpc.StatusCode.UNAVAILABLE, "keepalive watchdog timeout")
-        await asyncio.sleep(network.latency())
+
+    async def cross(self, there: Host) -> None:
+        """Travel one way."""
+        await self.notice_cut(there)
+        await asyncio.sleep(self.network.latency())
         if not there.alive or not self._here.alive:
             raise _failure(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 
     def _start(self, there: Host, method: BoundMethod, request: bytes, timeout: float, *, late: float = 0.0) -> asyncio.Task[Any]:
-        context = CallContext(
-            self._identity,
-            method=method.path,
-            deadline=self._network.loop.time() + timeout,
-            monotonic=self._network.loop.time,
-        )
-        return there.spawn(self._serve(there, method, request, context, late), name=f"{there.name}{method.path}")
+        return there.spawn(self._serve(there, method, request, self.context(method, timeout), late), name=f"{there.name}{method.path}")
+
+    def context(self, method: BoundMethod, timeout: float) -> CallContext:
+        """Return what the handler is told about the call."""
+        time = self.network.loop.time
+        return CallContext(self.identity, method=method.path, deadline=time() + timeout, monotonic=time)
 
     async def _serve(self, there: Host, method: BoundMethod, request: bytes, context: CallContext, late: float) -> Any:
         await asyncio.sleep(late)
         current_call.set(context)
         try:
             # As the server's pipeline does: decode, check, bound, answer; whatever ends the call has a status.
-            method.policy.authorize(self._identity)
+            method.policy.authorize(self.identity)
             async with asyncio.timeout(method.policy.timeout_seconds):
                 response: Message = await method.handler(decode(method, request), context)
             return response.SerializeToString()
         except TimeoutError:
             unknown = OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, "not done in time")
             return _refusal(unknown if method.policy.write else DeadlineExceededError(Reason.DEADLINE_EXPIRED, "not done in time"))
-        except TrademeshError as error:
-            if isinstance(error, InternalError) and there.alive:
-                self._switchboard.defects.append(Defect(there.name, method.path, error.__cause__ or error))
-            return _refusal(error)
         except Exception as error:  # noqa: BLE001 (a handler's defect is recorded, and fails the run)
-            if there.alive:
-                self._switchboard.defects.append(Defect(there.name, method.path, error))
-            return _refusal(InternalError(Reason.INTERNAL, "internal error"))
+            return self.refusal(there, method, error)
+
+    def refusal(self, there: Host, method: BoundMethod, error: Exception) -> grpc.aio.AioRpcError:
+        """Return the status that an error ends a call with; a defect is written down."""
+        refused = error if isinstance(error, TrademeshError) else InternalError(Reason.INTERNAL, "internal error")
+        if isinstance(refused, InternalError) and there.alive:
+            self._switchboard.defects.append(Defect(there.name, method.path, error.__cause__ or error))
+        return _refusal(refused)
 
     async def _answer(self, there: Host, work: asyncio.Task[Any], *, lost: bool) -> Any:
-        network = self._network
+        network = self.network
         try:
             await asyncio.wait({work})
         except asyncio.CancelledError:
             # gRPC tells the server that nobody waits any more.
             network.loop.call_later(network.latency(), work.cancel, context=contextvars.Context())
             raise
-        healed = network.healed_at(self._here, there)
-        if healed > network.loop.time():
-            await asyncio.sleep(KEEPALIVE_SECONDS)
-            raise _failure(grpc.StatusCode.UNAVAILABLE, "keepalive watchdog timeout")
+        await self.notice_cut(there)
         await asyncio.sleep(network.latency())
         if lost or work.cancelled() or work.exception() is not None:
             return _failure(grpc.StatusCode.UNAVAILABLE, "Socket closed")
         return work.result()
+
+
+class SimStream:
+    """One call that is answered by many messages, in order, over one connection that may break."""
+
+    def __init__(self, link: _Link, path: str, request: bytes, deserializer: Any, timeout: float) -> None:
+        self._link = link
+        self._path = path
+        self._request = request
+        self._deserializer = deserializer
+        self._timeout = timeout
+        self._deadline = link.network.loop.time() + timeout
+        self._there: Host | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._sent: asyncio.Queue[bytes | grpc.aio.AioRpcError | None] = asyncio.Queue(STREAM_MESSAGES_AHEAD_MAX)
+
+    def cancel(self) -> None:
+        """Hang up; the server hears of it a little later."""
+        if self._work is not None:
+            network = self._link.network
+            network.loop.call_later(network.latency(), self._work.cancel, context=contextvars.Context())
+
+    def __aiter__(self) -> SimStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        network = self._link.network
+        if self._there is None or self._work is None:
+            self._there, methods = await self._link.find()
+            await self._link.cross(self._there)
+            self._work = self._there.spawn(self._serve(self._there, methods[self._path]), name=f"{self._there.name}{self._path}")
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._next(self._there, self._work)
+        except TimeoutError:
+            raise _failure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
+        if message is None:
+            raise StopAsyncIteration
+        if isinstance(message, grpc.aio.AioRpcError):
+            raise message
+        if network.dice.random() < network.weather.loss_share:
+            raise _failure(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        return self._deserializer(message)
+
+    async def _next(self, there: Host, work: asyncio.Task[None]) -> bytes | grpc.aio.AioRpcError | None:
+        if not self._sent.empty():
+            return self._sent.get_nowait()
+        getter = asyncio.create_task(self._sent.get())
+        try:
+            while not getter.done():
+                await asyncio.wait({getter, work}, timeout=KEEPALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                await self._link.notice_cut(there)
+                if work.done() and not getter.done() and self._sent.empty():
+                    raise _failure(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+                if work.done():
+                    await getter
+            await asyncio.sleep(self._link.network.latency())
+            return getter.result()
+        finally:
+            getter.cancel()
+
+    async def _serve(self, there: Host, method: BoundMethod) -> None:
+        context = self._link.context(method, self._timeout)
+        current_call.set(context)
+        end: grpc.aio.AioRpcError | None = None
+        try:
+            method.policy.authorize(self._link.identity)
+            async with aclosing(method.handler(decode(method, self._request), context)) as messages:
+                async for message in messages:
+                    if not there.alive:
+                        return
+                    await self._sent.put(message.SerializeToString())
+        except Exception as error:  # noqa: BLE001 (a handler's defect is recorded, and fails the run)
+            end = self._link.refusal(there, method, error)
+        await self._sent.put(end)
 
 
 def _failure(code: grpc.StatusCode, text: str) -> grpc.aio.AioRpcError:

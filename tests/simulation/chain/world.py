@@ -29,10 +29,11 @@ from tests.simulation.chain.hosts import REAP_SECONDS, Host
 from tests.simulation.chain.loop import START, SimLoop, elapse
 from tests.simulation.chain.network import Network
 from tests.simulation.chain.officer import Officer
-from tests.simulation.chain.records import fix_frames, log_events, venue_events
+from tests.simulation.chain.records import fix_frames, last_change, log_events, venue_events
 from tests.simulation.chain.replicas import OMS_ADDRESSES, RISK_ADDRESSES, TENANT, Replica, Surroundings
 from tests.simulation.chain.rpc import Switchboard
 from tests.simulation.chain.venue import INSTRUMENTS, VenueHost
+from tests.simulation.chain.watchers import Watcher
 from trademesh.oms.v1 import order_service_pb2_grpc
 from trademesh.risk.v1 import reference_data_service_pb2_grpc, risk_service_pb2, risk_service_pb2_grpc
 
@@ -68,6 +69,8 @@ class World:
         databases = (self.oms_database, self.risk_database)
         self.chaos = Chaos(random.Random(f"chaos-{seed}"), self.network, self.oms, self.risk, databases, self.venue, around.bus)
         self.traders: list[Trader] = []
+        self._watchers: list[Watcher] = []
+        self._seed = seed
         self._clients = Host("clients", self.loop)
         self._unhandled: list[str] = []
         self.loop.set_exception_handler(self._note_exception)
@@ -97,6 +100,8 @@ class World:
     async def _course(self, course: Course | None) -> None:
         officer = self._officer()
         self.traders = [self._trader(name) for name in TRADERS]
+        self._watchers = [self._watcher(account_id) for account_id in ACCOUNTS]
+        watching = [asyncio.create_task(watcher.watch()) for watcher in self._watchers]
         await officer.set_up()
         await (self._trade(officer) if course is None else course(self))
         await officer.release_all()
@@ -104,6 +109,11 @@ class World:
         for account_id in ACCOUNTS:
             await self.traders[0].cancel_all(account_id)
         await self._rest(closed=True)
+        for task in watching:
+            task.cancel()
+        for ended in await asyncio.gather(*watching, return_exceptions=True):
+            if not isinstance(ended, asyncio.CancelledError):
+                self.history.defects.append(f"a watcher met {ended!r}")
 
     async def _trade(self, officer: Officer) -> None:
         """Traders and the officer at work while chaos rages, and then everything is healed."""
@@ -133,6 +143,12 @@ class World:
             for (symbol, fields), quantity in zip(sorted(INSTRUMENTS.items()), (60, 900), strict=True)
         }
         return Trader(Caller(name, self.history, self._clients, self._dice), stub, ACCOUNTS, prices)
+
+    def _watcher(self, account_id: str) -> Watcher:
+        name = f"wendy-{account_id}"
+        user = User(name, TENANT, frozenset({"viewer"}), frozenset({account_id}), _EXPIRES_AT)
+        stub = order_service_pb2_grpc.OrderServiceStub(client_channel(self.switchboard, self._clients, user, OMS_ADDRESSES))
+        return Watcher(name, stub, account_id, self.history, self._clients, random.Random(f"{name}-{self._seed}"))
 
     # Coming to rest.
 
@@ -181,6 +197,12 @@ class World:
         exchange = self.venue.exchange
         if exchange is not None and any(True for _ in exchange._holds):
             found.append("the venue holds reports back")
+        if closed and not found:
+            found = [
+                f"{watcher.account_id} is watched up to {watcher.position}"
+                for watcher in self._watchers
+                if watcher.position < last_change(oms, watcher.account_id)
+            ]
         return found
 
     async def _exposure(self, account_id: str) -> Exposure:

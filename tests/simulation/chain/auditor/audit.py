@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.simulation.chain.auditor import answers, exposures, orders
+from tests.simulation.chain.auditor import answers, exposures, orders, streams
 from tests.simulation.chain.auditor.venue import VenueBook
 from tests.simulation.chain.auditor.view import Audited, Violation
 from tests.simulation.chain.history import History
@@ -19,6 +19,7 @@ RULES = (
     orders.killed_orders_are_not_sent,
     orders.killed_orders_do_not_leave,
     orders.one_number_one_message,
+    streams.streams_tell_everything,
     exposures.limits_hold,
     exposures.exposures_are_open_orders,
 )
