@@ -147,7 +147,7 @@ class World:
                         return
                 except _AWAY as error:
                     self.note(f"the database: {type(error).__name__}")
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.05)
 
 
 @contextmanager
