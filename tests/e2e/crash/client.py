@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,7 +191,8 @@ class Clients:
         """Send everything on one stream, and take from `waiting` what is settled by the time it ends."""
         due, sent, window = dict(waiting), set[int](), asyncio.Semaphore(STREAM_WINDOW)
         connection = self.next()
-        call = connection.orders.EnterOrders(_feed(dict(waiting), sent, window), metadata=connection.metadata)
+        call = connection.orders.EnterOrders(metadata=connection.metadata)
+        sending = asyncio.create_task(_send(call, dict(waiting), sent, window))
         failure = Failure("UNAVAILABLE", "", "the stream ended")
         try:
             while due:
@@ -209,6 +210,8 @@ class Clients:
             # What a stream ends with says nothing about a command that has no result.
             failure = Failure(error.code().name, "", error.details() or "")
         finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             call.cancel()
         for number in sorted(sent & due.keys()):
             if self._failed(waiting[number], failure):
@@ -238,16 +241,15 @@ class Clients:
         return False
 
 
-async def _feed(
-    commands: dict[int, Command], sent: set[int], window: asyncio.Semaphore
-) -> AsyncIterator[order_service_pb2.EnterOrdersRequest]:
-    """Yield commands, never more than a window ahead of the results."""
+async def _send(call: Any, commands: dict[int, Command], sent: set[int], window: asyncio.Semaphore) -> None:
+    """Write commands, never more than a window ahead of the results."""
     for number, command in commands.items():
         await window.acquire()
         message = order_service_pb2.EnterOrdersRequest(correlation_id=number)
         getattr(message, _FIELDS[type(command.request)]).CopyFrom(command.request)
         sent.add(number)
-        yield message
+        await call.write(message)
+    await call.done_writing()
 
 
 def _batched(commands: Sequence[Command]) -> Iterable[list[Command]]:
