@@ -247,12 +247,14 @@ class EnvelopeStream(Generic[E]):
             await self._source.close()
 
     async def _messages(self, point: ResumePoint | None) -> AsyncIterator[E]:
-        if point is None:
+        if point is not None:
+            self._sequence, self._position = point.sequence, point.position
+        if not self._position:
+            # A new stream, or one that ended before it had shown anything that counts.
             self._mailbox.request_resync(stream_pb2.STREAM_RESYNC_REASON_UNSPECIFIED)
         else:
-            self._sequence, self._position = point.sequence, point.position
             try:
-                await self._source.resume(point.position, self._mailbox)
+                await self._source.resume(self._position, self._mailbox)
             except PositionExpiredError:
                 self._mailbox.request_resync(_RESYNC_EXPIRED)
         while True:
@@ -308,7 +310,8 @@ class EnvelopeStream(Generic[E]):
     def _resync(self, reason: stream_pb2.StreamResyncReason.ValueType) -> E:
         message = self._envelope()
         message.resync.reason = reason
-        return self._numbered(Item(message, self._position))
+        # Whoever resumes from here has dropped what was known, and gets the snapshot that was announced.
+        return self._numbered(Item(message, ""))
 
     def _end(self, status: status_pb2.Status) -> E:
         message = self._envelope()

@@ -41,7 +41,7 @@ class OrderFeed:
     def __init__(self, log: PostgresEventStore) -> None:
         self._log = log
         self._orders: OrderedDict[str, Order] = OrderedDict()
-        self._listeners: dict[str, set[OrderSource]] = {}
+        self._listeners: dict[str, dict[OrderSource, None]] = {}
         self._task: asyncio.Task[None] | None = None
         self._cursor: LogPosition | None = None
         self._starting = asyncio.Lock()
@@ -52,14 +52,14 @@ class OrderFeed:
             if self._task is None or self._cursor is None:
                 self._cursor = await self._log.horizon()
                 self._task = asyncio.create_task(self._run(), name="order-feed")
-            self._listeners.setdefault(listener.account_id, set()).add(listener)
+            self._listeners.setdefault(listener.account_id, {})[listener] = None
             return self._cursor
 
     async def leave(self, listener: OrderSource) -> None:
         """Forget a listener; the tail ends with the last one."""
         listeners = self._listeners.get(listener.account_id)
         if listeners is not None:
-            listeners.discard(listener)
+            listeners.pop(listener, None)
             if not listeners:
                 del self._listeners[listener.account_id]
         if not self._listeners:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -92,8 +93,9 @@ class OrderServicer:
             filters=(request.account_id, request.instrument_id),
             heartbeat_seconds=heartbeat_seconds(request.heartbeat_interval),
         )
-        async for message in stream.run(request.resume_token):
-            yield message
+        async with aclosing(stream.run(request.resume_token)) as messages:
+            async for message in messages:
+                yield message
 
 
 def _answer(response_type: type[R], changed: Changed, context: CallContext) -> R:

@@ -127,6 +127,28 @@ async def test_a_position_that_is_gone_gets_a_resync_and_a_snapshot() -> None:
     assert found[0].resync.reason == stream_pb2.STREAM_RESYNC_REASON_TOKEN_EXPIRED
 
 
+async def test_a_token_of_a_stream_that_had_shown_nothing_gets_a_snapshot() -> None:
+    first = Setting(ScriptedSource())
+    first.context.deadline = first.clock.monotonic()
+    async with aclosing(first.stream.run("")) as messages:
+        [end] = await take(messages, 1)
+    assert kinds([end]) == [("end", 1)]
+    async with aclosing(Setting(ScriptedSource(9)).stream.run(end.resume_token)) as messages:
+        assert kinds(await take(messages, 1)) == [("snapshot", 2)]
+
+
+async def test_a_stream_that_breaks_after_a_resync_goes_on_with_the_snapshot() -> None:
+    first = Setting(ScriptedSource(7))
+    async with aclosing(first.stream.run("")) as messages:
+        await take(messages, 1)
+        assert first.source.mailbox is not None
+        first.source.mailbox.request_resync(stream_pb2.STREAM_RESYNC_REASON_SLOW_CONSUMER)
+        [resync] = await take(messages, 1)
+    assert kinds([resync]) == [("resync", 2)]
+    async with aclosing(Setting(ScriptedSource(9)).stream.run(resync.resume_token)) as messages:
+        assert kinds(await take(messages, 1)) == [("snapshot", 3)]
+
+
 @pytest.mark.parametrize("change", ["user", "tenant", "filter", "method", "forged"])
 async def test_a_token_belongs_to_its_user_and_filter(change: str) -> None:
     setting = Setting(ScriptedSource(1))
