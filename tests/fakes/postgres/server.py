@@ -149,7 +149,7 @@ class MemoryPostgres:
         self.log = EventLog()
         self.locks = Locks()
         self.commits: list[CommitRecord] = []
-        self.sessions: set[Session] = set()
+        self.sessions: dict[Session, None] = {}
         self._clock = clock
         self._moment = moment
         self._last_now: datetime | None = None
@@ -221,7 +221,7 @@ class Session:
         self.closed = False
         self._listeners: dict[str, Listener] = {}
         self.running: asyncio.Task[Any] | None = None
-        server.sessions.add(self)
+        server.sessions[self] = None
 
     async def run(self, sql: str, arguments: Sequence[Any]) -> tuple[str, list[Row]]:
         """Run a statement and return its tag and rows.
@@ -283,7 +283,7 @@ class Session:
     def close(self) -> None:
         """End the session as a backend that finds its client gone: what it was doing is canceled and rolled back."""
         self.closed = True
-        self.server.sessions.discard(self)
+        self.server.sessions.pop(self, None)
         if self.running is not None and not self.running.done():
             self.running.cancel()
         if self.transaction is not None:

@@ -70,12 +70,15 @@ class FixFrame:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A message of a stream of an account's orders reached its client. `fresh`: the first since the client asked without a token."""
+    """A message of a stream of an account's orders reached its client.
+
+    `opening` is `fresh` on the first message since the client asked without a token, `resumed` on the first since it asked with one.
+    """
 
     moment: float
     watcher: str
     account_id: str
-    fresh: bool
+    opening: str
     response: bytes
 
 

@@ -36,7 +36,7 @@ def told_nothing(history: History) -> None:
     for later, message in enumerate(history.watched[index:], start=index):
         if message.watcher == gone.watcher:
             response = shown(message)
-            if message.fresh:
+            if message.opening == "fresh":
                 break
             response.sequence -= 1
             history.watched[later] = replace(message, response=response.SerializeToString())

@@ -58,13 +58,13 @@ class Watcher:
         request = order_service_pb2.StreamOrderEventsRequest(
             account_id=self.account_id, resume_token=self._token, heartbeat_interval=Duration(seconds=1)
         )
-        fresh, ends_in = not self._token, self._dice.choice((3.0, 12.0, 60.0))
+        opening, ends_in = "resumed" if self._token else "fresh", self._dice.choice((3.0, 12.0, 60.0))
         async with aclosing(self._stub.StreamOrderEvents(request, timeout=ends_in)) as messages:
             async for message in messages:
                 raw = message.SerializeToString(deterministic=True)
-                self._history.watched.append(Watched(self._host.loop.time(), self._name, self.account_id, fresh, raw))
+                self._history.watched.append(Watched(self._host.loop.time(), self._name, self.account_id, opening, raw))
                 self._note(message)
-                fresh = False
+                opening = ""
                 if self._dice.random() < HANG_UP_SHARE:
                     if self._dice.random() < FORGET_SHARE:
                         self._token, self.position = "", (0, 0)

@@ -132,7 +132,7 @@ class World:
         channel = client_channel(self.switchboard, self._clients, user, RISK_ADDRESSES)
         self._risk_stub = risk_service_pb2_grpc.RiskServiceStub(channel)
         reference = reference_data_service_pb2_grpc.ReferenceDataServiceStub(channel)
-        caller = Caller("olga", self.history, self._clients, self._dice)
+        self._reader = caller = Caller("olga", self.history, self._clients, self._dice)
         return Officer(caller, self._risk_stub, reference, ACCOUNTS, TRADERS)
 
     def _trader(self, name: str) -> Trader:
@@ -206,8 +206,9 @@ class World:
         return found
 
     async def _exposure(self, account_id: str) -> Exposure:
-        request = risk_service_pb2.GetRiskStateRequest(account_id=account_id)
-        state = await self._risk_stub.GetRiskState(request)
+        key, request = (account_id, f"rest-{len(self.history.rests)}"), risk_service_pb2.GetRiskStateRequest(account_id=account_id)
+        state = await self._reader.until_known(self._risk_stub.GetRiskState, "GetRiskState", key, request)
+        assert isinstance(state, risk_service_pb2.GetRiskStateResponse), repr(state)
         positions = tuple((p.instrument_id, p.position_quantity, p.open_buy_quantity, p.open_sell_quantity) for p in state.instruments)
         return Exposure(account_id, state.open_buy_notional, state.open_sell_notional, state.reservation_count, positions)
 
