@@ -271,7 +271,9 @@ def _unknown_order(draft: Draft, report: VenueReport, time: datetime) -> None:
 def _request_refused(draft: Draft, report: VenueReport, time: datetime) -> None:
     request = draft.order.request(report.client_order_id)
     if request is None:
-        _anomaly(draft, report, "refuses a request that is not open", time)
+        # A request that crossed the order's end is refused as too late, after the end itself was reported.
+        if not draft.order.terminal:
+            _anomaly(draft, report, "refuses a request that is not open", time)
         return
     text = report.text[:TEXT_LENGTH_MAX]
     refused = e.CancelRefused if request.action is Action.CANCEL else e.ReplaceRefused

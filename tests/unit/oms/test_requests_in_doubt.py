@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from svc_oms.domain import Order, OrderState, ReportKind, decide
+from svc_oms.domain import Order, OrderState, ReportKind, TimeInForce, decide
 from svc_oms.domain.commands import MarkUnknown, RecordReport, VenueReport
 from tests.unit.oms import make
 
@@ -68,3 +68,13 @@ def test_a_replace_whose_report_was_lost_is_in_force_once_the_status_carries_its
     assert (after.quantity, after.limit_price, after.requests, after.venue_client_order_id) == (Decimal(20), Decimal(101), (), request)
     pending = told(order, status(client_order_id=request, request_pending=True), synchronised=synchronised)
     assert (pending.quantity, len(pending.requests)) == (Decimal(10), 1)
+
+
+def test_a_cancel_that_crossed_the_end_of_its_order_is_refused_without_an_anomaly() -> None:
+    order = make.asked(make.working(time_in_force=TimeInForce.FOK), make.cancel())
+    request = order.requests[0].venue_client_order_id
+    ended = make.reported(order, make.report(ReportKind.CANCELED))
+    too_late = make.report(ReportKind.REQUEST_REFUSED, client_order_id=request, state=OrderState.CANCELED, exec_id="")
+    assert make.events_of(ended, too_late) == ()
+    # Of a live order it is one: nobody has asked.
+    assert make.events_of(make.working(), too_late) == ("AnomalyRecorded",)
