@@ -142,8 +142,10 @@ class VenueConnection:
             started = self._clock.monotonic()
             try:
                 async with self._lock:
-                    # Not before a transaction of the router has ended that was under way when the last connection broke: it moves numbers.
-                    session = Session(self._config.session, await self._host.load())
+                    # A transaction of the router that was under way when the last connection broke moves numbers, and has ended now.
+                    # Without a link no other begins; and whoever stops us need not wait for the load.
+                    assert self._link is None
+                session = Session(self._config.session, await self._host.load())
                 with self._breaker.guard():
                     link = await self._log_on(session)
                 while True:
