@@ -20,6 +20,7 @@ MEMBER = "TRADEMESH"
 PASSWORD = "a secret of this simulation"
 FIX_PORT, FEED_PORT = 9_001, 9_002
 FLOW_TICKS_PER_SECOND = 2.0
+_NUMBER_MAX = 1 << 31
 
 INSTRUMENTS = {
     "AAPL": {"kind": "equity", "tick": "0.01", "lot": "1", "quantity_max": "10000", "prior_close": "100"},
@@ -73,6 +74,10 @@ class VenueHost:
         self.server = server
         self.host.on_death(lambda: _fall_silent(server))
         await server.start("venue", FIX_PORT, FEED_PORT, None)
+
+    def owes(self, next_in: int) -> bool:
+        """Say whether a message of our session has this number or a later one."""
+        return self.exchange is None or any(True for _ in self.exchange.journal.load(MEMBER, next_in, _NUMBER_MAX))
 
     def kill(self) -> None:
         """Die between two commits."""

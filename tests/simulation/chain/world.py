@@ -197,6 +197,9 @@ class World:
         exchange = self.venue.exchange
         if exchange is not None and any(True for _ in exchange._holds):
             found.append("the venue holds reports back")
+        next_in = max((row["next_in"] for row in oms.tables["fix_session"].values()), default=1)
+        if self.venue.owes(next_in):
+            found.append(f"the venue's messages from {next_in} on are not taken in")
         if closed and not found:
             found = [
                 f"{watcher.account_id} is watched up to {watcher.position}"
