@@ -10,10 +10,13 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.ports import LogPosition, RecordedEvent
+from kernel.wire import number_field
 from trademesh.type.v1 import event_log_service_pb2, log_position_pb2
 
 METADATA_ENTRIES_MAX = 16
 _RAW_KEY = "base64"
+_TX = log_position_pb2.LogPosition.TX_FIELD_NUMBER
+_POSITION = log_position_pb2.LogPosition.POSITION_FIELD_NUMBER
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -44,6 +47,11 @@ def decode_metadata(metadata: bytes) -> dict[str, str]:
 def to_position(position: LogPosition) -> log_position_pb2.LogPosition:
     """Return a log position as a message."""
     return log_position_pb2.LogPosition(tx=position.tx, position=position.position)
+
+
+def position_bytes(position: LogPosition) -> bytes:
+    """Return a log position as a serialized message."""
+    return number_field(_TX, position.tx) + number_field(_POSITION, position.position)
 
 
 def from_position(message: log_position_pb2.LogPosition) -> LogPosition:

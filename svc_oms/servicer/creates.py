@@ -1,8 +1,9 @@
-"""New orders, many at a time: one look at the keys, one question to risk, one transaction, and then the answers."""
+"""New orders, many at a time: one question to risk, one transaction, and then the answers."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -20,7 +21,6 @@ from kernel.errors import (
     TrademeshError,
     UnavailableError,
 )
-from kernel.event_records import from_position, to_position
 from kernel.ports import Clock, LogPosition
 from kernel.server_context import current_call
 from kernel.validation import check
@@ -32,27 +32,26 @@ from svc_oms.codec.scalars import reason_of, timestamp
 from svc_oms.domain import Order, OrderState, abandoned, evolve, place
 from svc_oms.domain.commands import PlaceOrder
 from svc_oms.store.orders import Creation, FirstAnswer, OrderStore
-from trademesh.oms.v1 import order_pb2, order_service_pb2
+from trademesh.oms.v1 import order_pb2
 from trademesh.risk.v1 import pre_trade_service_pb2
 
 COMMIT_ATTEMPTS = 3
 
 
 class Created(NamedTuple):
-    """The answer to a new order: the order as its first event left it. `replayed` when the key had been answered before."""
+    """The answer to a new order: the order as its first event left it, serialized, and where that event stands.
 
-    response: order_service_pb2.CreateOrderResponse
+    `replayed` when the key had been answered before.
+    """
+
+    snapshot: bytes
+    position: LogPosition
     replayed: bool
 
     @property
     def order(self) -> order_pb2.Order:
-        """The order."""
-        return self.response.order
-
-    @property
-    def position(self) -> LogPosition:
-        """Where its first event stands."""
-        return from_position(self.response.log_position)
+        """The order, parsed."""
+        return order_pb2.Order.FromString(self.snapshot)
 
 
 Outcome = Created | TrademeshError
@@ -92,57 +91,70 @@ class OrderEntry:
         return [next(entered) if isinstance(item, NewOrder) else item for item in admitted]
 
     async def _serve(self, items: Sequence[NewOrder]) -> list[Outcome]:
-        """Answer known keys, enter the others, and let doubles within the batch follow the first of them."""
-        leaders: dict[str, int] = {}
-        for index, item in enumerate(items):
-            leaders.setdefault(item.order_id, index)
-        known = await self._store.first_answers(list(leaders))
-        outcomes: list[Outcome | None] = [None] * len(items)
-        fresh: list[int] = []
-        for order_id, index in leaders.items():
-            answer = known.get(order_id)
-            if answer is None:
-                fresh.append(index)
-            else:
-                outcomes[index] = answered(items[index], answer, replayed=True)
-        if fresh:
-            decided = await self._enter([items[index] for index in fresh])
-            for index, outcome in zip(fresh, decided, strict=True):
-                outcomes[index] = outcome
+        """Enter the orders, and let doubles within the batch follow the first of them."""
+        leaders: dict[str, NewOrder] = {}
+        for item in items:
+            leaders.setdefault(item.order_id, item)
+        if len(leaders) == len(items):
+            return await self._enter(items)
+        entered = await self._enter(list(leaders.values()))
+        outcomes = dict(zip(leaders, entered, strict=True))
         return [
-            outcome if outcome is not None else _following(item, items[leaders[item.order_id]], outcomes[leaders[item.order_id]])
-            for item, outcome in zip(items, outcomes, strict=True)
+            outcomes[item.order_id] if item is leaders[item.order_id] else _following(item, leaders[item.order_id], outcomes[item.order_id])
+            for item in items
         ]
 
     async def _enter(self, items: Sequence[NewOrder]) -> list[Outcome]:
-        """Ask risk, then record what it approved or refused."""
+        """Ask risk, then record what it approved or refused.
+
+        Nobody looks first whether a key is known: nearly none is, risk gives a known one the answer that it gave before, and recording
+        finds the order that stands there. Only what risk cannot answer is looked up.
+        """
         now = self._clock.now()
-        results = await self._risk.check(new_order_checks(items, timestamp(now)))
+        try:
+            results = await self._risk.check(new_order_checks(items, timestamp(now)))
+        except TrademeshError as error:
+            return await self._known_or(items, [copy.copy(error) for _ in items])
         outcomes: list[Outcome] = []
-        decided: list[tuple[int, order_service_pb2.CreateOrderResponse]] = []
+        decided: list[int] = []
+        undecided: list[int] = []
         creations: list[Creation] = []
         for index, (item, result) in enumerate(zip(items, results, strict=True)):
             command = _verdict(item, result, now)
             if isinstance(command, TrademeshError):
+                undecided.append(index)
                 outcomes.append(command)
                 continue
             (event,) = place(None, command)
             order = evolve(None, event)
-            response = order_service_pb2.CreateOrderResponse(order=begun_message(order))
-            creations.append(Creation(order, encode(event, None), response.order.SerializeToString()))
-            decided.append((index, response))
+            creations.append(Creation(order, encode(event, None), begun_message(order).SerializeToString()))
+            decided.append(index)
             outcomes.append(_NOT_YET)
         if creations:
             async with self._writing:
                 self._advance()
-                recorded = await self._record([items[index] for index, _ in decided], creations, [response for _, response in decided])
-            for (index, _), outcome in zip(decided, recorded, strict=True):
+                recorded = await self._record([items[index] for index in decided], creations)
+            for index, outcome in zip(decided, recorded, strict=True):
+                outcomes[index] = outcome
+        if undecided:
+            found = await self._known_or([items[index] for index in undecided], [outcomes[index] for index in undecided])
+            for index, outcome in zip(undecided, found, strict=True):
                 outcomes[index] = outcome
         return outcomes
 
-    async def _record(
-        self, items: Sequence[NewOrder], creations: Sequence[Creation], responses: Sequence[order_service_pb2.CreateOrderResponse]
-    ) -> list[Outcome]:
+    async def _known_or(self, items: Sequence[NewOrder], otherwise: Sequence[Outcome]) -> list[Outcome]:
+        """A key that was answered gets its answer again, whatever risk says, or does not say, today; any other one the other outcome."""
+        try:
+            known = await self._store.first_answers([item.order_id for item in items])
+        except TrademeshError:
+            # The outcome at hand says what failed first, and the key stays free either way.
+            return list(otherwise)
+        return [
+            answered(item, known[item.order_id], replayed=True) if item.order_id in known else outcome
+            for item, outcome in zip(items, otherwise, strict=True)
+        ]
+
+    async def _record(self, items: Sequence[NewOrder], creations: Sequence[Creation]) -> list[Outcome]:
         for attempt in range(COMMIT_ATTEMPTS):
             try:
                 positions = await self._store.create(creations)
@@ -156,10 +168,9 @@ class OrderEntry:
         beaten = [item.order_id for item, position in zip(items, positions, strict=True) if not isinstance(position, LogPosition)]
         # Another replica, or an abandonment, was first: its event is the answer.
         first = await self._store.first_answers(beaten) if beaten else {}
-        for item, response, position in zip(items, responses, positions, strict=True):
+        for item, creation, position in zip(items, creations, positions, strict=True):
             if isinstance(position, LogPosition):
-                response.log_position.tx, response.log_position.position = position.tx, position.position
-                outcomes.append(Created(response, replayed=False))
+                outcomes.append(Created(creation.snapshot, position, replayed=False))
             else:
                 outcomes.append(answered(item, first[item.order_id], replayed=True))
         return outcomes
@@ -199,8 +210,7 @@ def answered(item: NewOrder, first: FirstAnswer, *, replayed: bool) -> Outcome:
         return abandoned(item.order_id)
     if order.terms.command_hash != item.command_hash:
         return _reused(item)
-    response = order_service_pb2.CreateOrderResponse(order=order_message(order), log_position=to_position(first.position))
-    return Created(response, replayed)
+    return Created(order_message(order).SerializeToString(), first.position, replayed)
 
 
 def _reused(item: NewOrder) -> AlreadyExistsError:
@@ -211,11 +221,10 @@ def _reused(item: NewOrder) -> AlreadyExistsError:
     )
 
 
-def _following(item: NewOrder, leader: NewOrder, outcome: Outcome | None) -> Outcome:
+def _following(item: NewOrder, leader: NewOrder, outcome: Outcome) -> Outcome:
     """The answer to a command whose key came twice in one batch."""
     if item.command_hash == leader.command_hash:
-        assert outcome is not None
-        return Created(outcome.response, replayed=True) if isinstance(outcome, Created) else outcome
+        return outcome._replace(replayed=True) if isinstance(outcome, Created) else outcome
     if isinstance(outcome, Created):
         return _reused(item)
     return AbortedError(Reason.VERSION_STALE, "another command with this client_order_id was under way; nothing was done")

@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from kernel.batcher import Batcher
-from kernel.errors import FieldViolation, InvalidArgumentError, Reason, TrademeshError
-from kernel.event_records import to_position
+from kernel.errors import FieldViolation, InvalidArgumentError, Reason
 from kernel.ports import LOG_START, Clock
 from kernel.server_context import CallContext
 from kernel.status import to_status
+from kernel.wire import Serialized
+from svc_oms.codec.answers import batch_response, create_response
 from svc_oms.codec.requests import OrderCommand
 from svc_oms.servicer.changes import Change, Changed
 from svc_oms.servicer.creates import Created
-from svc_oms.servicer.entry_stream import EntryStream
+from svc_oms.servicer.entry_stream import EntryStream, Response
 from svc_oms.servicer.requests import OrderRequests
 from trademesh.oms.v1 import order_service_pb2
 
@@ -36,20 +37,18 @@ class OrderDesk:
         self._requests = requests
         self._clock = clock
 
-    async def create_order(
-        self, request: order_service_pb2.CreateOrderRequest, context: CallContext
-    ) -> order_service_pb2.CreateOrderResponse:
-        """Serve CreateOrder."""
+    async def create_order(self, request: order_service_pb2.CreateOrderRequest, context: CallContext) -> Serialized:
+        """Serve CreateOrder: a serialized `CreateOrderResponse`."""
         command = OrderCommand(request, context.user)
         created = await self._orders.submit(ORDERS_LANE, command, deadline=deadline_of(context, self._clock))
         if created.replayed:
             context.set_initial_metadata(REPLAYED_HEADER, "true")
-        return created.response
+        return create_response(created.snapshot, created.position)
 
-    async def batch_create_orders(
-        self, request: order_service_pb2.BatchCreateOrdersRequest, context: CallContext
-    ) -> order_service_pb2.BatchCreateOrdersResponse:
-        """Serve BatchCreateOrders: each order stands for itself, and one that is malformed fails alone."""
+    async def batch_create_orders(self, request: order_service_pb2.BatchCreateOrdersRequest, context: CallContext) -> Serialized:
+        """Serve BatchCreateOrders, with a serialized `BatchCreateOrdersResponse`: each order stands for itself, and one that is malformed
+        fails alone.
+        """
         count = len(request.requests)
         if not 1 <= count <= BATCH_ORDERS_MAX:
             raise _bad_count(count)
@@ -58,13 +57,9 @@ class OrderDesk:
         commands = [OrderCommand(item, user) for item in request.requests]
         outcomes = await self._orders.submit_many(ORDERS_LANE, commands, deadline=deadline_of(context, self._clock))
         position = max((outcome.position for outcome in outcomes if isinstance(outcome, Created)), default=LOG_START)
-        return order_service_pb2.BatchCreateOrdersResponse(
-            results=[_result(outcome) for outcome in outcomes], log_position=to_position(position)
-        )
+        return batch_response([outcome.snapshot if isinstance(outcome, Created) else to_status(outcome) for outcome in outcomes], position)
 
-    async def enter_orders(
-        self, requests: AsyncIterator[Any], context: CallContext
-    ) -> AsyncIterator[order_service_pb2.EnterOrdersResponse]:
+    async def enter_orders(self, requests: AsyncIterator[Any], context: CallContext) -> AsyncIterator[Response]:
         """Serve EnterOrders."""
         stream = EntryStream(self._orders, self._requests, context, self._clock)
         async for response in stream.serve(requests):
@@ -75,12 +70,6 @@ def deadline_of(context: CallContext, clock: Clock) -> float | None:
     """Return the call's deadline on the injected clock, None where it has none."""
     remaining = context.remaining_seconds()
     return None if remaining == float("inf") else clock.monotonic() + remaining
-
-
-def _result(outcome: Created | TrademeshError) -> order_service_pb2.BatchCreateOrdersResult:
-    if isinstance(outcome, TrademeshError):
-        return order_service_pb2.BatchCreateOrdersResult(error=to_status(outcome))
-    return order_service_pb2.BatchCreateOrdersResult(order=outcome.order)
 
 
 def _bad_count(count: int) -> InvalidArgumentError:

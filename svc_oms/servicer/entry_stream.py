@@ -26,6 +26,8 @@ from kernel.server_context import CallContext
 from kernel.server_streams import InvalidMessage
 from kernel.status import to_status
 from kernel.validation import check
+from kernel.wire import Serialized
+from svc_oms.codec.answers import entered_response
 from svc_oms.codec.requests import OrderCommand
 from svc_oms.servicer.changes import CancelChange, Changed
 from svc_oms.servicer.creates import Created
@@ -38,7 +40,10 @@ BATCHES_UNDER_WAY = 2
 BATCH_MAX = 256
 _ORDERS_LANE = "orders"
 
-Response = order_service_pb2.EnterOrdersResponse
+Response = order_service_pb2.EnterOrdersResponse | Serialized
+"""A serialized one for an order that was created."""
+
+_Result = order_service_pb2.EnterOrdersResponse
 
 
 class EntryStream:
@@ -186,15 +191,16 @@ class EntryStream:
         self._answer(number, outcome)
 
     def _answer(self, number: int, outcome: Created | Changed | TrademeshError) -> None:
+        response: Response
         if isinstance(outcome, Created):
-            response = Response(correlation_id=number, order=outcome.response.order, log_position=outcome.response.log_position)
+            response = entered_response(number, outcome.snapshot, outcome.position)
         elif isinstance(outcome, Changed):
             answer: Any = outcome.response
-            response = Response(correlation_id=number, order=answer.order, log_position=answer.log_position)
+            response = _Result(correlation_id=number, order=answer.order, log_position=answer.log_position)
             if isinstance(answer, order_service_pb2.ReplaceOrderResponse) and answer.HasField("reject"):
                 response.order.reject.CopyFrom(answer.reject)
         else:
-            response = Response(correlation_id=number, error=to_status(outcome))
+            response = _Result(correlation_id=number, error=to_status(outcome))
         self._results.append(response)
         self._changed.set()
 
@@ -211,7 +217,7 @@ async def _each(work: Coroutine[Any, Any, list[Any]], count: int) -> list[Any]:
 
 
 def _end(error: TrademeshError) -> Response:
-    return Response(end=stream_pb2.StreamEnd(status=to_status(error)))
+    return _Result(end=stream_pb2.StreamEnd(status=to_status(error)))
 
 
 def _bad_field(field: str, rule: str, text: str) -> InvalidArgumentError:

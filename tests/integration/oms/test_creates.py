@@ -45,14 +45,29 @@ async def test_a_refused_order_is_kept_with_every_breach(replica: Replica, risk:
     assert await replica.database.fetchval("SELECT count(*) FROM venue_request") == 0
 
 
-async def test_a_replay_gets_the_first_answer_and_asks_nobody(replica: Replica, other: Replica, risk: FakeRisk) -> None:
+async def test_a_replay_gets_the_first_answer_and_leaves_nothing(replica: Replica, other: Replica) -> None:
     first = await replica.create(world.order(client_order_id="k", quantity="10.00"))
     await replica.cancel(first.order.order_id)
-    asked = len(risk.asked)
+    events = await replica.database.fetchval("SELECT count(*) FROM event")
     again = await other.create(world.order(client_order_id="k", quantity="10"))
     assert again.replayed
     assert (again.order, again.position) == (first.order, first.position)
-    assert len(risk.asked) == asked
+    assert await replica.database.fetchval("SELECT count(*) FROM event") == events
+
+
+@pytest.mark.parametrize("trouble", ["down", "undecided", "invalid"])
+async def test_a_replay_gets_the_first_answer_whatever_risk_says_today(
+    replica: Replica, other: Replica, risk: FakeRisk, trouble: str
+) -> None:
+    first = await replica.create(world.order(client_order_id="k"))
+    risk.down, risk.answer = trouble == "down", world.off_tick if trouble == "invalid" else world.undecided
+    commands = [world.order(client_order_id="k"), world.order(client_order_id="k", quantity="11"), world.order(client_order_id="new")]
+    again, changed, new = await other.create_all(commands)
+    assert again == Created(first.snapshot, first.position, replayed=True)
+    assert isinstance(changed, AlreadyExistsError)
+    assert isinstance(new, InvalidArgumentError if trouble == "invalid" else UnavailableError)
+    reused = await other.create_all([world.order(client_order_id="k", quantity="11")])
+    assert [getattr(outcome, "reason", None) for outcome in reused] == [Reason.IDEMPOTENCY_KEY_REUSED]
 
 
 async def test_a_key_serves_one_command(replica: Replica) -> None:
