@@ -19,12 +19,15 @@ from kernel.errors import UnavailableError
 from kernel.leadership import RETRY_SECONDS, TRANSIENT_ERRORS, lead
 from kernel.lease import TTL_SECONDS, LeaseKeeper
 from kernel.ports import LOG_START, Clock, Leases, LogPosition, RecordedEvent
-from kernel.projection_store import Handler, ProjectionStore, VersionGapError
+from kernel.projection_store import ProjectionStore, ReadModel, VersionGapError
 from kernel.telemetry import Sample
 
 _logger = logging.getLogger(__name__)
 
-PAGE_EVENTS = 500
+PAGE_EVENTS = 1_000
+GATHER_SECONDS = 0.05
+"""Pause after a round that was not full: a round costs a transaction, however few its events are."""
+
 SILENCE_SECONDS = 1.0
 POISON_ATTEMPTS = 5
 
@@ -38,7 +41,10 @@ class LogSource(Protocol):
 
 
 class ProjectionStoppedError(Exception):
-    """The projection met an event that it cannot apply and has stopped; a person has to look. Nothing after the event was applied."""
+    """The projection met an event that it cannot apply and has stopped; a person has to look.
+
+    Nothing after the event was applied, but for plain streams (`ReadModel.plain`) of the same round.
+    """
 
     def __init__(self, projection: str, event: RecordedEvent) -> None:
         super().__init__(f"projection {projection} cannot apply {event.type} {event.event_id} at log position {event.position}")
@@ -46,17 +52,18 @@ class ProjectionStoppedError(Exception):
 
 
 class Projection:
-    """Applies one source's events with one handler, on one replica at a time.
+    """Applies one source's events to one read model, on one replica at a time.
 
     Args:
         name: of the projection, unique in the service; the lease is `projection:<name>:<source>`.
         source: the producer and bus topic, such as `oms`.
-        handler: changes the read model; see `Handler`.
+        model: what the events change; see `ReadModel`.
         store: keeps cursor and inbox with the read model.
         log: the producer's log.
         bus: None to read the log alone.
         leases: of the consuming service.
         clock: monotonic time.
+        gather_seconds: pause after a round that was not full. The first event after silence is applied at once.
         silence_seconds: without a message before the log is asked; also the poll interval without a bus.
         poison_attempts: times that an event is tried before the projection stops.
     """
@@ -65,13 +72,14 @@ class Projection:
         self,
         name: str,
         source: str,
-        handler: Handler,
+        model: ReadModel,
         store: ProjectionStore,
         log: LogSource,
         bus: BusReader | None,
         leases: Leases,
         clock: Clock,
         *,
+        gather_seconds: float = GATHER_SECONDS,
         silence_seconds: float = SILENCE_SECONDS,
         poison_attempts: int = POISON_ATTEMPTS,
         poison_wait_seconds_max: float = 5.0,
@@ -80,12 +88,13 @@ class Projection:
     ) -> None:
         self.name = name
         self.source = source
-        self._handler = handler
+        self._model = model
         self._store = store
         self._log = log
         self._bus = bus
         self._leases = leases
         self._clock = clock
+        self._gather_seconds = gather_seconds
         self._silence_seconds = silence_seconds
         self._poison_attempts = poison_attempts
         self._poison_wait_seconds_max = poison_wait_seconds_max
@@ -157,6 +166,8 @@ class Projection:
                 await self._apply(keeper, events)
             except VersionGapError as error:
                 raise ProjectionStoppedError(self.name, error.event) from error
+            if len(events) < PAGE_EVENTS:
+                await asyncio.sleep(self._gather_seconds)
 
     async def _follow(self, keeper: LeaseKeeper, tails: dict[int, int]) -> None:
         """Apply rounds from the bus until it is silent, has a gap or is away; then the log says what is true."""
@@ -173,12 +184,14 @@ class Projection:
                 return
             complete = rounds.take()
             if complete is not None:
-                incomplete_since = self._clock.monotonic()
                 try:
                     await self._apply(keeper, _after(self.cursor, complete))
                 except VersionGapError as error:
                     _logger.warning("projection %s asks the log: %s", self.name, error)
                     return
+                if len(complete) < PAGE_EVENTS:
+                    await asyncio.sleep(self._gather_seconds)
+                incomplete_since = self._clock.monotonic()
             elif self._clock.monotonic() - incomplete_since > self._silence_seconds:
                 return
 
@@ -196,7 +209,7 @@ class Projection:
 
     async def _apply_once(self, keeper: LeaseKeeper, events: Sequence[RecordedEvent]) -> None:
         through = events[-1].position
-        self.applied_events += await self._store.apply(keeper.current, self.name, self.source, through, events, self._handler)
+        self.applied_events += await self._store.apply(keeper.current, self.name, self.source, through, events, self._model)
         self.cursor = through
 
     async def _apply_alone(self, keeper: LeaseKeeper, event: RecordedEvent) -> None:

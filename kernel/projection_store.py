@@ -1,8 +1,11 @@
-"""Where a projection keeps its place: a cursor into each source's log and an inbox of stream versions, in the read model's transaction."""
+"""Where a projection keeps its place, in the read model's transaction: a cursor into each source's log, and each stream's applied version.
+
+An applied version stands in the inbox, or with the read model, which then needs no second row for every stream.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from kernel.errors import LeaseLostError
@@ -12,6 +15,60 @@ from kernel.postgres.database import Database, Transaction
 
 Handler = Callable[[Any, Sequence[RecordedEvent]], Awaitable[None]]
 """Changes the read model in the given transaction for events in log order; each event is given once, whatever repeats. Raise to refuse."""
+
+
+class ReadModel(Protocol):
+    """What a projection changes. A model without versions of its own is a `Handler` in `Inboxed`."""
+
+    def plain(self, events: Sequence[RecordedEvent]) -> Mapping[str, Sequence[RecordedEvent]]:
+        """Return the streams, each with all its events of the batch, that `settle` may apply apart from the rest; pure."""
+        ...
+
+    async def settle(self, transaction: Any, plain: Mapping[str, Sequence[RecordedEvent]]) -> Collection[str]:
+        """Apply plain streams whose version in the read model is right before their events, in a transaction that does nothing else before.
+
+        It is the condition on the version that makes repetitions harmless here, so it must be part of the write.
+
+        Returns:
+            The streams that were left as they are: repeated, incomplete, or not plain after all. They go the long way.
+        """
+        ...
+
+    async def applied(self, transaction: Any, stream_ids: Collection[str]) -> Mapping[str, int]:
+        """Return the versions that the model keeps; absent for streams of which it keeps none. The inbox's count where they are above."""
+        ...
+
+    async def apply(self, transaction: Any, events: Sequence[RecordedEvent]) -> Collection[str]:
+        """Apply events in log order, each given once, whatever repeats. Raise to refuse.
+
+        Returns:
+            The streams whose version the model has raised to that of their last event itself; the others' goes to the inbox.
+        """
+        ...
+
+
+class Inboxed:
+    """A read model that keeps no versions: all are in the inbox."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    def plain(self, events: Sequence[RecordedEvent]) -> Mapping[str, Sequence[RecordedEvent]]:
+        """See `ReadModel.plain`."""
+        return {}
+
+    async def settle(self, transaction: Any, plain: Mapping[str, Sequence[RecordedEvent]]) -> Collection[str]:
+        """See `ReadModel.settle`."""
+        return plain
+
+    async def applied(self, transaction: Any, stream_ids: Collection[str]) -> Mapping[str, int]:
+        """See `ReadModel.applied`."""
+        return {}
+
+    async def apply(self, transaction: Any, events: Sequence[RecordedEvent]) -> Collection[str]:
+        """See `ReadModel.apply`."""
+        await self._handler(transaction, events)
+        return ()
 
 
 class VersionGapError(Exception):
@@ -30,14 +87,15 @@ class ProjectionStore(Protocol):
         ...
 
     async def apply(
-        self, lease: HeldLease, projection: str, source: str, through: LogPosition, events: Sequence[RecordedEvent], handler: Handler
+        self, lease: HeldLease, projection: str, source: str, through: LogPosition, events: Sequence[RecordedEvent], model: ReadModel
     ) -> int:
-        """Apply those of the events that are new and move the cursor to `through`, all or nothing; return how many were new.
+        """Apply those of the events that are new and move the cursor to `through`; return how many were new.
 
         Raises:
             LeaseLostError: the lease is not held.
             VersionGapError: an event's predecessor is missing.
-            Exception: what the handler raised. In each case nothing was changed.
+            Exception: what the model raised. In each case the cursor stands, and of the events nothing was applied, or only plain streams:
+                telling all again does no harm.
         """
         ...
 
@@ -59,8 +117,22 @@ def fresh(events: Sequence[RecordedEvent], versions: dict[str, int]) -> list[Rec
     return new
 
 
+def remaining(
+    events: Sequence[RecordedEvent], plain: Mapping[str, Sequence[RecordedEvent]], left: Collection[str]
+) -> Sequence[RecordedEvent]:
+    """Return the events that are not settled, in order."""
+    if not left and sum(map(len, plain.values())) == len(events):
+        return ()
+    return [event for event in events if event.stream_id not in plain or event.stream_id in left]
+
+
+def highest(inbox: Mapping[str, int], kept: Mapping[str, int]) -> dict[str, int]:
+    """Return the applied version of each stream, whichever of the two knows more."""
+    return {stream_id: max(inbox.get(stream_id, 0), kept.get(stream_id, 0)) for stream_id in inbox.keys() | kept.keys()}
+
+
 class PostgresProjectionStore:
-    """In the consuming service's schema (`kernel/migrations/0003_delivery.sql`); handlers get the `Transaction`."""
+    """In the consuming service's schema (`kernel/migrations/0003_delivery.sql`); models get the `Transaction`."""
 
     def __init__(self, database: Database, leases: PostgresLeases) -> None:
         self._database = database
@@ -74,26 +146,54 @@ class PostgresProjectionStore:
         return LOG_START if row is None else LogPosition(row["tx"], row["position"])
 
     async def apply(
-        self, lease: HeldLease, projection: str, source: str, through: LogPosition, events: Sequence[RecordedEvent], handler: Handler
+        self, lease: HeldLease, projection: str, source: str, through: LogPosition, events: Sequence[RecordedEvent], model: ReadModel
     ) -> int:
-        """See `ProjectionStore.apply`."""
+        """See `ProjectionStore.apply`.
+
+        Plain streams are a transaction of their own: what the rest reads and locks comes before rows that plain streams write.
+        """
+        plain = model.plain(events)
+        if plain:
+            async with self._database.transaction() as transaction:
+                await self._leases.assert_held(transaction, lease)
+                left = await model.settle(transaction, plain)
+                rest = remaining(events, plain, left)
+                if not rest:
+                    await _move(transaction, projection, source, through)
+            if not rest:
+                return len(events)
+        else:
+            rest = events
         async with self._database.transaction() as transaction:
-            # The lease's share lock also keeps a second replica out of the inbox until this transaction has ended.
+            # The lease's share lock also keeps a second replica from applying anything until this transaction has ended.
             await self._leases.assert_held(transaction, lease)
-            versions = await _applied(transaction, projection, source, {event.stream_id for event in events})
-            new = fresh(events, versions)
-            if new:
-                await handler(transaction, new)
-                await _remember(transaction, projection, source, {event.stream_id: versions[event.stream_id] for event in new})
-            await transaction.execute(
-                "INSERT INTO projection_cursor (projection, source, tx, position) VALUES ($1, $2, $3, $4)"
-                " ON CONFLICT (projection, source) DO UPDATE SET tx = excluded.tx, position = excluded.position",
-                projection,
-                source,
-                through.tx,
-                through.position,
-            )
+            new = await self._apply(transaction, projection, source, rest, model)
+            await _move(transaction, projection, source, through)
+        return len(events) - len(rest) + new
+
+    async def _apply(
+        self, transaction: Transaction, projection: str, source: str, events: Sequence[RecordedEvent], model: ReadModel
+    ) -> int:
+        streams = {event.stream_id for event in events}
+        versions = highest(await _applied(transaction, projection, source, streams), await model.applied(transaction, streams))
+        new = fresh(events, versions)
+        if new:
+            kept = await model.apply(transaction, new)
+            unkept = {event.stream_id for event in new}.difference(kept)
+            if unkept:
+                await _remember(transaction, projection, source, {stream_id: versions[stream_id] for stream_id in sorted(unkept)})
         return len(new)
+
+
+async def _move(transaction: Transaction, projection: str, source: str, through: LogPosition) -> None:
+    await transaction.execute(
+        "INSERT INTO projection_cursor (projection, source, tx, position) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (projection, source) DO UPDATE SET tx = excluded.tx, position = excluded.position",
+        projection,
+        source,
+        through.tx,
+        through.position,
+    )
 
 
 async def _applied(transaction: Transaction, projection: str, source: str, stream_ids: set[str]) -> dict[str, int]:
@@ -119,7 +219,7 @@ async def _remember(transaction: Transaction, projection: str, source: str, vers
 
 
 class MemoryProjectionStore:
-    """In memory, for tests and simulation; handlers get None. What a handler changes before it raises is its own affair."""
+    """In memory, for tests and simulation; models get None. What one changes before it raises is its own affair."""
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
@@ -131,15 +231,19 @@ class MemoryProjectionStore:
         return self._cursors.get((projection, source), LOG_START)
 
     async def apply(
-        self, lease: HeldLease, projection: str, source: str, through: LogPosition, events: Sequence[RecordedEvent], handler: Handler
+        self, lease: HeldLease, projection: str, source: str, through: LogPosition, events: Sequence[RecordedEvent], model: ReadModel
     ) -> int:
         """See `ProjectionStore.apply`."""
         if not self._leases.still_mine(lease):
             raise LeaseLostError(lease.name, lease.epoch)
-        versions = dict(self._versions.get((projection, source), {}))
-        new = fresh(events, versions)
+        plain = model.plain(events)
+        rest = remaining(events, plain, await model.settle(None, plain)) if plain else events
+        inbox = self._versions.get((projection, source), {})
+        versions = highest(inbox, await model.applied(None, {event.stream_id for event in rest}))
+        new = fresh(rest, versions)
         if new:
-            await handler(None, new)
-        self._versions[projection, source] = versions
+            kept = await model.apply(None, new)
+            inbox = inbox | {event.stream_id: event.version for event in new if event.stream_id not in kept}
+        self._versions[projection, source] = inbox
         self._cursors[projection, source] = through
-        return len(new)
+        return len(events) - len(rest) + len(new)

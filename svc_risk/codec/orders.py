@@ -17,6 +17,16 @@ def order_of(stream_id: str) -> str | None:
     return stream_id.removeprefix(ORDER_STREAM_PREFIX) if stream_id.startswith(ORDER_STREAM_PREFIX) else None
 
 
+def order_stream(order_id: str) -> str:
+    """Return the stream of an order."""
+    return ORDER_STREAM_PREFIX + order_id
+
+
+def is_fact(event_type: str) -> bool:
+    """Say whether events of a type move reservations."""
+    return event_type in _READERS
+
+
 def read_fact(event_type: str, version: int, payload: bytes) -> r.OrderFact | None:
     """Return the fact in an order event, None for types that do not move reservations, new ones included.
 

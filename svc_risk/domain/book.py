@@ -296,6 +296,13 @@ class Book:
             breach = self.in_breach(new.account_id)
             self.events.append(e.ExposureAdjusted(delta, cause, breach) if grown else e.ExposureReleased(delta, cause))
 
+    def seen(self, order_id: str, version: int) -> None:
+        """Note that an order's events are folded in up to a version, those that move nothing included."""
+        reservation = self.reservations.get(order_id)
+        if reservation is not None and reservation.order_version < version:
+            self.reservations[order_id] = reservation._replace(order_version=version)
+            self.changed_reservations.add(order_id)
+
     def _last_price(self, instrument_id: str) -> Decimal:
         reference = self._references.get(instrument_id)
         return reference.price if reference is not None else ZERO

@@ -46,7 +46,7 @@ class PendingTerms(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """One order's reservation. `price` is what open quantity is reckoned with per unit, `order_version` the last fact that counted."""
+    """One order's reservation. `price` is what open quantity is reckoned with per unit, `order_version` the last event folded in."""
 
     order_id: str
     account_id: str

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
 from kernel.ports import LogPosition, RecordedEvent
 from kernel.postgres import Database, Record, Transaction
 from svc_risk.codec.orders import order_of, read_fact
-from svc_risk.domain.reservation import Accepted, Ended, OrderFact
+from svc_risk.domain.reservation import Accepted, Ended, OrderFact, ReservationStatus
 from svc_risk.domain.vocabulary import OrderState
+from svc_risk.store.arrays import numbers, uuids
 from svc_risk.store.ledger import Ledger, Wanted
 
 ORPHANS_MAX = 500
@@ -18,6 +19,8 @@ ORPHANS_MAX = 500
 ABANDONED = "oms.v1.OrderAbandoned"
 
 _KNOWN = "SELECT order_id, account_id, instrument_id FROM reservation WHERE order_id = ANY ($1::uuid[])"
+_VERSIONS = "SELECT order_id::text, order_version FROM reservation WHERE order_id = ANY ($1::text::uuid[]) AND order_version > 0"
+_ADVANCE = "SELECT risk_advance($1::text::uuid[], $2::text::int[], $3::text::int[], $4::text::smallint[])"
 # Younger than this bound nothing is an orphan; older than what the last sweep settled, nothing is one any more.
 _UNCONFIRMED = """
 SELECT r.order_id, r.account_id, r.instrument_id, NULL::uuid AS request_id, r.reserved_at AS since
@@ -53,6 +56,18 @@ class Resolution(NamedTuple):
     replace_pending: bool
 
 
+class Step(NamedTuple):
+    """Events of an order that move nothing reserved: those above version `before`, up to `after`.
+
+    `status` is what the reservation must stand at, None for any. One that is unconfirmed is confirmed by them.
+    """
+
+    order_id: str
+    before: int
+    after: int
+    status: ReservationStatus | None
+
+
 class _Fact(NamedTuple):
     order_id: str
     fact: OrderFact
@@ -66,18 +81,39 @@ class FactStore:
         self._database = database
         self._ledger = ledger
 
-    async def fold(self, transaction: Transaction, events: Sequence[RecordedEvent]) -> LogPosition | None:
+    async def advance(self, transaction: Transaction, steps: Iterable[Step]) -> Sequence[str]:
+        """Take steps, without a lock on any account, and return the orders whose reservation did not stand where theirs begins."""
+        order_ids, before, after, status = zip(*sorted(steps), strict=True)
+        behind: Sequence[str] | None = await transaction.fetchval(
+            _ADVANCE, uuids(order_ids), numbers(before), numbers(after), numbers([None if s is None else s.value for s in status])
+        )
+        return behind or ()
+
+    async def versions(self, transaction: Transaction, order_ids: Collection[str]) -> list[tuple[str, int]]:
+        """Return the version up to which each order's events are folded into its reservation; absent for orders without any."""
+        rows = await transaction.fetch(_VERSIONS, uuids(order_ids)) if order_ids else []
+        return [(order_id, version) for order_id, version in rows]
+
+    async def fold(self, transaction: Transaction, events: Sequence[RecordedEvent]) -> Collection[str]:
         """Fold order events, in log order, inside the caller's transaction, which commits its checkpoint with them.
 
         Returns:
-            The position of the last event of ours, None when nothing changed.
+            The orders whose reservations say now that their events are folded in; not those that have none.
 
         Raises:
             ValueError: an order's first event is missing; nothing may be skipped.
         """
         facts = [item for event in events if (item := _fact(event)) is not None]
-        if not facts:
-            return None
+        last = {order_id: event.version for event in events if (order_id := order_of(event.stream_id)) is not None}
+        folded = await self._fold(transaction, facts, last) if facts else set()
+        # Orders that said nothing here that moves their reservation; their accounts are not locked.
+        moved = {item.order_id for item in facts}
+        steps = [Step(order_id, 0, version, None) for order_id, version in last.items() if order_id not in moved]
+        if steps:
+            folded |= {item.order_id for item in steps}.difference(await self.advance(transaction, steps))
+        return folded
+
+    async def _fold(self, transaction: Transaction, facts: Sequence[_Fact], last: Mapping[str, int]) -> set[str]:
         places = await self._places(transaction, facts)
         wanted = Wanted(
             accounts={account_id for account_id, _ in places.values()},
@@ -89,7 +125,10 @@ class FactStore:
         for item in facts:
             if item.order_id in places or not isinstance(item.fact, Ended):
                 book.apply(item.order_id, item.fact, item.cause)
-        return await self._ledger.write(transaction, book, [])
+        for order_id in places:
+            book.seen(order_id, last[order_id])
+        await self._ledger.write(transaction, book, [])
+        return places.keys() & book.reservations.keys()
 
     async def _places(self, transaction: Transaction, facts: Sequence[_Fact]) -> dict[str, tuple[str, str]]:
         """Account and instrument of each order, from its reservation or its first event; absent for an order that ended before both."""

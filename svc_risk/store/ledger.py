@@ -79,7 +79,8 @@ SELECT u.*, $7
 FROM unnest($1::text::uuid[], $2::text::uuid[], $3::text::text[], $4::text::bytea[], $5::text::bytea[], $6::boolean[]) AS u
 """
 
-# An order that svc_oms accepted without a reservation of ours gets a row here; any other row exists.
+# An order that svc_oms accepted without a reservation of ours gets a row here; any other row exists. `risk_advance` may have confirmed it
+# since it was read, and raised its version: neither is undone by whoever did not know. Nobody else writes without the account's lock.
 _MOVE = """
 INSERT INTO reservation AS t (
     order_id, account_id, instrument_id, side, status, quantity, price, filled, pending_request_id, pending_quantity, pending_price,
@@ -90,9 +91,11 @@ SELECT u.*, $14, '', '' FROM unnest(
     $7::text::numeric[], $8::text::numeric[], $9::text::uuid[], $10::text::numeric[], $11::text::numeric[], $12::boolean[], $13::text::int[]
 ) AS u
 ON CONFLICT (order_id) DO UPDATE SET
-    status = excluded.status, quantity = excluded.quantity, price = excluded.price, filled = excluded.filled,
+    status = CASE excluded.status WHEN 1 THEN t.status ELSE excluded.status END,
+    quantity = excluded.quantity, price = excluded.price, filled = excluded.filled,
     pending_request_id = excluded.pending_request_id, pending_quantity = excluded.pending_quantity,
-    pending_price = excluded.pending_price, pending_confirmed = excluded.pending_confirmed, order_version = excluded.order_version
+    pending_price = excluded.pending_price, pending_confirmed = excluded.pending_confirmed,
+    order_version = greatest(t.order_version, excluded.order_version)
 """
 
 

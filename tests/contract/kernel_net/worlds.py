@@ -21,7 +21,7 @@ from kernel.lease import MemoryLeases, PostgresLeases
 from kernel.ports import EventStore, RecordedEvent
 from kernel.postgres import Database
 from kernel.postgres.database import Transaction
-from kernel.projection_store import MemoryProjectionStore, PostgresProjectionStore
+from kernel.projection_store import Inboxed, MemoryProjectionStore, PostgresProjectionStore
 from kernel.relay import MemoryRelayMemory, PostgresRelayMemory, Relay, RelayProgress
 from tests.contract.kernel_net.events import commit
 
@@ -79,7 +79,15 @@ class MemoryWorld:
             self._model += [event.event_id for event in events]
 
         return Projection(
-            "test", self.topic, handler, self._projections, self.store, bus or self.bus, self._lease(owner), CLOCK, **(FAST | settings)
+            "test",
+            self.topic,
+            Inboxed(handler),
+            self._projections,
+            self.store,
+            bus or self.bus,
+            self._lease(owner),
+            CLOCK,
+            **(FAST | settings),
         )
 
     async def applied(self) -> list[str]:
@@ -116,7 +124,7 @@ class RealWorld:
 
         leases = self._lease(owner)
         store = PostgresProjectionStore(self._database, leases)
-        return Projection("test", self.topic, handler, store, self.store, bus or self.bus, leases, CLOCK, **(FAST | settings))
+        return Projection("test", self.topic, Inboxed(handler), store, self.store, bus or self.bus, leases, CLOCK, **(FAST | settings))
 
     async def applied(self) -> list[str]:
         return [row["event_id"] for row in await self._database.fetch("SELECT event_id FROM seen ORDER BY n")]

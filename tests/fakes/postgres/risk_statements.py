@@ -34,7 +34,7 @@ _RESERVATION = columns(
 _REPLACE = columns("request_id", "order_id", "account_id", "payload_hash", "answer", "approved", "checked_at")
 _SWEEP = columns("single", "settled_until")
 
-_UNCONFIRMED_STATUS = 1
+_UNCONFIRMED_STATUS, _CONFIRMED_STATUS = 1, 2
 _TRADER_SCOPE, _MESSAGE_RATE = 2, 7
 
 
@@ -170,6 +170,9 @@ async def _move(tx: Tx, *arguments: Any) -> list[Row]:
             tx.put("reservation", order_id, Row(_RESERVATION, (*moved, arguments[13], None, b"", b"")))
         else:
             changed = dict(zip(list(_RESERVATION)[4:13], moved[4:], strict=True))
+            if changed["status"] == _UNCONFIRMED_STATUS:
+                changed["status"] = known["status"]
+            changed["order_version"] = max(known["order_version"], changed["order_version"])
             tx.put("reservation", order_id, known.replace(**changed))
     return []
 
@@ -181,6 +184,30 @@ async def _known(tx: Tx, order_ids: Sequence[str]) -> list[Row]:
     found = _present(tx, "reservation", list(order_ids))
     names = ("order_id", "account_id", "instrument_id")
     return rows(names, [tuple(row[name] for name in names) for row in found])
+
+
+async def _versions(tx: Tx, order_ids: str) -> list[Row]:
+    found = [row for row in _present(tx, "reservation", texts(order_ids)) if row["order_version"] > 0]
+    return rows(("order_id", "order_version"), [(row["order_id"], row["order_version"]) for row in found])
+
+
+async def _advance(tx: Tx, order_ids: str, before: str, after: str, statuses: str) -> list[Row]:
+    """`risk_advance`: only rows that seem to match are locked, and looked at again once the lock is there."""
+    behind = []
+    for order_id, *step in _zipped((texts, integers, integers, integers), (order_ids, before, after, statuses)):
+        if _stands_before(tx.get("reservation", order_id), *step):
+            await tx.lock("reservation", order_id)
+        row = tx.get("reservation", order_id)
+        if row is None or not _stands_before(row, *step):
+            behind.append(order_id)
+            continue
+        status = _CONFIRMED_STATUS if step[2] == _UNCONFIRMED_STATUS else row["status"]
+        tx.put("reservation", order_id, row.replace(order_version=step[1], status=status))
+    return kernel_statements.one(behind or None, "behind")
+
+
+def _stands_before(row: Row | None, before: int, after: int, status: int | None) -> bool:
+    return row is not None and before <= row["order_version"] < after and status in (None, row["status"])
 
 
 async def _unconfirmed(tx: Tx, bound: timedelta, limit: int) -> list[Row]:
@@ -219,6 +246,8 @@ STATEMENTS: dict[str, Handler] = {
     ledger._WRITE_REPLACES: _write_replaces,
     ledger._MOVE: _move,
     facts._KNOWN: _known,
+    facts._VERSIONS: _versions,
+    facts._ADVANCE: _advance,
     facts._UNCONFIRMED: _unconfirmed,
     facts._SETTLED: _settled,
 }

@@ -1,0 +1,27 @@
+-- Note that the events of orders up to `p_after` are folded in, where nothing else changes than that an order is known to stand behind its
+-- reservation. Locks no account: whatever the holder of an account's lock does to a reservation meanwhile holds with and without this, and
+-- what it writes back keeps it (`_MOVE` in `svc_risk/store/ledger.py`). Rows are locked in order of ids, after everything else.
+--   p_orders    ascending without repetition
+--   p_before    what must be folded in already
+--   p_status    of the reservation, null for any; an unconfirmed one is confirmed
+--   behind      orders without such a reservation, null for none
+CREATE FUNCTION risk_advance(p_orders uuid[], p_before integer[], p_after integer[], p_status smallint[], OUT behind text[])
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE
+    advanced uuid[];
+BEGIN
+    WITH moved AS (
+        UPDATE reservation r SET order_version = u.after, status = CASE u.status WHEN 1 THEN 2 ELSE r.status END
+        FROM unnest(p_orders, p_before, p_after, p_status) AS u (order_id, before, after, status)
+        WHERE r.order_id = u.order_id AND r.order_version >= u.before AND r.order_version < u.after
+            AND (u.status IS NULL OR r.status = u.status)
+        RETURNING r.order_id
+    )
+    SELECT array_agg(m.order_id) INTO advanced FROM moved m;
+    IF coalesce(cardinality(advanced), 0) < cardinality(p_orders) THEN
+        SELECT array_agg(u.order_id::text) INTO behind FROM unnest(p_orders) AS u (order_id) WHERE u.order_id <> ALL (coalesce(advanced, '{}'));
+    END IF;
+END
+$$;
