@@ -23,8 +23,8 @@ def names(values: Iterable[str]) -> str:
     return f'{{"{joined}"}}' if items else "{}"
 
 
-def numbers(values: Iterable[Decimal | int | None]) -> str:
-    """Return a literal of numbers; None becomes NULL."""
+def numbers(values: Iterable[Decimal | int | str | None]) -> str:
+    """Return a literal of numbers, or of words that need no escapes; None becomes NULL."""
     return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
 
 

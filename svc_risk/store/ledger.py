@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from kernel.events.postgres import PostgresEventStore
-from kernel.ports import Commit, LogPosition, NewEvent, StreamAppend
+from kernel.ports import LogPosition
 from kernel.postgres import Transaction
-from svc_risk.codec.events import exposure_stream, timestamp, write_exposure_event
 from svc_risk.domain.book import Book, Decided, Remembered
 from svc_risk.domain.check import Approval
 from svc_risk.domain.policy import Policy
@@ -17,15 +16,15 @@ from svc_risk.domain.reference_price import ReferencePrice
 from svc_risk.domain.reservation import Reservation
 from svc_risk.domain.vocabulary import CheckKind
 from svc_risk.store.arrays import blobs, names, numbers, uuids
+from svc_risk.store.closing import WRITE, written
 from svc_risk.store.policy import PolicyReader
-from svc_risk.store.rows import read_accounts, read_positions, read_references, read_reservation, read_window, write_window
+from svc_risk.store.rows import parse_accounts, parse_positions, read_references, read_reservation, read_window
 
 MARK_AGE_MAX = timedelta(seconds=1)
 """A decision values an account's other positions again when they were last valued longer ago than this."""
 
 ROW_TYPES = """
-SELECT NULL::account_exposure[], NULL::trader_rate[], NULL::position_exposure[], NULL::reference_price[], NULL::price_feed[],
-    NULL::reservation[], NULL::replace_check[]
+SELECT NULL::trader_rate[], NULL::reference_price[], NULL::price_feed[], NULL::reservation[], NULL::replace_check[]
 """
 """What `Database.warm` asks for, so that no first check does."""
 
@@ -34,43 +33,6 @@ SELECT * FROM risk_open(
     $1::text::text[], $2, $3::text::text[], $4::text::text[], $5::text::text[],
     $6::text::uuid[], $7::text::uuid[], $8::text::bigint[], $9
 )
-"""
-
-_WRITE = """
-WITH accounts AS (
-    INSERT INTO account_exposure AS t
-    SELECT * FROM unnest(
-        $1::text::text[], $2::text::int[], $3::text::numeric[], $4::text::numeric[], $5::text::numeric[], $6::text::int[],
-        $7::text::bigint[], $8::text::bytea[], $9::timestamptz[]
-    )
-    ON CONFLICT (account_id) DO UPDATE SET
-        version = excluded.version, buy_notional = excluded.buy_notional, sell_notional = excluded.sell_notional, gross = excluded.gross,
-        reservation_count = excluded.reservation_count, rate_tick = excluded.rate_tick, rate_counts = excluded.rate_counts,
-        marked_at = excluded.marked_at
-), positions AS (
-    INSERT INTO position_exposure AS t
-    SELECT * FROM unnest(
-        $10::text::text[], $11::text::text[], $12::text::numeric[], $13::text::numeric[], $14::text::numeric[], $15::text::numeric[],
-        $16::text::numeric[], $17::text::numeric[]
-    )
-    ON CONFLICT (account_id, instrument_id) DO UPDATE SET
-        position = excluded.position, mark = excluded.mark, buy_quantity = excluded.buy_quantity, buy_notional = excluded.buy_notional,
-        sell_quantity = excluded.sell_quantity, sell_notional = excluded.sell_notional
-), traders AS (
-    INSERT INTO trader_rate AS t SELECT * FROM unnest($18::text[], $19::text::bigint[], $20::text::bytea[])
-    ON CONFLICT (principal) DO UPDATE SET rate_tick = excluded.rate_tick, rate_counts = excluded.rate_counts
-)
-INSERT INTO reservation (
-    order_id, account_id, instrument_id, side, status, quantity, price, filled, order_version, reserved_at,
-    duplicate_key, payload_hash, answer
-)
-SELECT
-    u.order_id, u.account_id, u.instrument_id, u.side, u.status, u.quantity, u.price, 0, 0, $21,
-    u.duplicate_key, u.payload_hash, u.answer
-FROM unnest(
-    $22::text::uuid[], $23::text::text[], $24::text::text[], $25::text::smallint[], $26::text::smallint[], $27::text::numeric[],
-    $28::text::numeric[], $29::text::bigint[], $30::text::bytea[], $31::text::bytea[]
-) AS u (order_id, account_id, instrument_id, side, status, quantity, price, duplicate_key, payload_hash, answer)
 """
 
 _WRITE_REPLACES = """
@@ -149,8 +111,8 @@ class Ledger:
         book = Book(
             moment=now,
             policy=policy,
-            accounts=read_accounts(row["accounts"]),
-            positions=read_positions(row["positions"]),
+            accounts=parse_accounts(row["accounts"]),
+            positions=parse_positions(row["positions"]),
             reservations=reservations,
             traders={principal: read_window(tick, counts) for principal, tick, counts in row["traders"] or ()},
             references=_of_their_venue(read_references(row["prices"], row["feeds"], now), policy),
@@ -167,12 +129,16 @@ class Ledger:
         Returns:
             The position of the last event, None when the book made none.
         """
-        position = await self._append(transaction, book)
+        position = None
         entries = list(zip(book.decided, answers, strict=True))
         fresh = [entry for entry in entries if entry[0].check.kind is CheckKind.NEW]
-        if fresh or book.changed_accounts or book.changed_positions:
-            reservations = _reservation_columns(fresh, _duplicate_windows(book.policy))
-            await transaction.execute(_WRITE, *_exposure_columns(book), book.moment, *reservations)
+        if book.events or fresh or book.changed_accounts or book.changed_positions:
+            row = await transaction.fetchrow(WRITE, *written(book, fresh))
+            assert row is not None
+            transaction.own_tx = row["own_tx"]
+            if book.events:
+                position = LogPosition(row["tx"], row["last_position"])
+                transaction.after_commit(self._events.announce)
         replaces = [entry for entry in entries if entry[0].check.kind is CheckKind.REPLACE]
         if replaces:
             await transaction.execute(_WRITE_REPLACES, *_replace_columns(replaces), book.moment)
@@ -180,74 +146,6 @@ class Ledger:
             moved = [book.reservations[order_id] for order_id in sorted(book.changed_reservations)]
             await transaction.execute(_MOVE, *_moved_columns(moved), book.moment)
         return position
-
-    async def _append(self, transaction: Transaction, book: Book) -> LogPosition | None:
-        if not book.events:
-            return None
-        event_time = timestamp(book.moment)
-        grouped: dict[str, tuple[int, list[NewEvent]]] = {}
-        for event in book.events:
-            delta = event.delta
-            stream = grouped.get(delta.account_id)
-            if stream is None:
-                stream = grouped[delta.account_id] = delta.version - 1, []
-            stream[1].append(write_exposure_event(event, event_time))
-        commits = [
-            Commit((StreamAppend(exposure_stream(account_id), expected, tuple(events)),))
-            for account_id, (expected, events) in grouped.items()
-        ]
-        last: LogPosition | None = None
-        for outcome in await self._events.append(transaction, commits):
-            if not isinstance(outcome, LogPosition):
-                raise outcome
-            last = outcome if last is None else max(last, outcome)
-        return last
-
-
-def _exposure_columns(book: Book) -> tuple[object, ...]:
-    accounts = [(account_id, book.accounts[account_id]) for account_id in sorted(book.changed_accounts)]
-    positions = [(key, book.positions[key]) for key in sorted(book.changed_positions)]
-    traders = [(principal, book.traders[principal]) for principal in sorted(book.changed_traders)]
-    return (
-        names([account_id for account_id, _ in accounts]),
-        numbers([account.version for _, account in accounts]),
-        numbers([account.buy_notional for _, account in accounts]),
-        numbers([account.sell_notional for _, account in accounts]),
-        numbers([account.gross for _, account in accounts]),
-        numbers([account.reservation_count for _, account in accounts]),
-        numbers([account.rate.tick for _, account in accounts]),
-        blobs([write_window(account.rate) for _, account in accounts]),
-        [account.marked_at for _, account in accounts],
-        names([key[0] for key, _ in positions]),
-        names([key[1] for key, _ in positions]),
-        numbers([position.position for _, position in positions]),
-        numbers([position.mark for _, position in positions]),
-        numbers([position.buy_quantity for _, position in positions]),
-        numbers([position.buy_notional for _, position in positions]),
-        numbers([position.sell_quantity for _, position in positions]),
-        numbers([position.sell_notional for _, position in positions]),
-        [principal for principal, _ in traders],
-        numbers([window.tick for _, window in traders]),
-        blobs([write_window(window) for _, window in traders]),
-    )
-
-
-def _reservation_columns(entries: Sequence[tuple[Decided, bytes]], with_window: Collection[str]) -> tuple[str, ...]:
-    reservations = [decided.reservation for decided, _ in entries]
-    checks = [decided.check for decided, _ in entries]
-    return (
-        uuids([r.order_id for r in reservations]),
-        names([r.account_id for r in reservations]),
-        names([r.instrument_id for r in reservations]),
-        numbers([r.side.value for r in reservations]),
-        numbers([r.status.value for r in reservations]),
-        numbers([r.quantity for r in reservations]),
-        numbers([r.price for r in reservations]),
-        # Only what was approved, and can be asked for again, takes a place in the index.
-        numbers([c.duplicate_key if r.live and r.account_id in with_window else None for c, r in zip(checks, reservations, strict=True)]),
-        blobs([check.payload_hash for check in checks]),
-        blobs([answer for _, answer in entries]),
-    )
 
 
 def _replace_columns(entries: Sequence[tuple[Decided, bytes]]) -> tuple[object, ...]:
@@ -279,16 +177,6 @@ def _moved_columns(reservations: Sequence[Reservation]) -> tuple[object, ...]:
         [None if terms is None else terms.confirmed for terms in pending],
         numbers([r.order_version for r in reservations]),
     )
-
-
-def _duplicate_windows(policy: Policy) -> set[str]:
-    """Accounts whose approvals must be findable by their terms."""
-    found = set()
-    for account_id, (_, bounds) in policy.accounts.items():
-        window = bounds.duplicate_window
-        if window is not None and window.value:
-            found.add(account_id)
-    return found
 
 
 def _of_their_venue(prices: Mapping[str, tuple[str, ReferencePrice]], policy: Policy) -> dict[str, ReferencePrice]:

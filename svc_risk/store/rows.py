@@ -1,10 +1,10 @@
-"""Rows and domain values. Numbers come from PostgreSQL with 18 places; they are stripped once here, because short ones reckon faster."""
+"""Rows and domain values. Numbers come from PostgreSQL with 18 places; they are stripped once, because short ones reckon faster."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -31,6 +31,7 @@ Row = Record
 
 _COUNTS = struct.Struct(f">{TENTHS}I")
 _COUNT_MAX = 2**32 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SIDES = {int(side): side for side in Side}
 _STATUSES = {int(status): status for status in ReservationStatus}
 
@@ -61,6 +62,32 @@ def read_positions(rows: Iterable[Any] | None) -> dict[tuple[str, str], Instrume
         (account_id, instrument_id): instrument_exposure(*(amount.normalize() for amount in amounts))
         for account_id, instrument_id, *amounts in rows or ()
     }
+
+
+def parse_accounts(lines: str | None) -> dict[str, AccountExposure]:
+    """Return exposures by account, from the lines of `risk_open`."""
+    found = {}
+    for line in lines.split("\n") if lines else ():
+        account_id, version, buy, sell, gross, reservations, tick, marked_at, counts = line.split(" ")
+        found[account_id] = AccountExposure(
+            int(version),
+            Decimal(buy),
+            Decimal(sell),
+            Decimal(gross),
+            int(reservations),
+            read_window(int(tick), bytes.fromhex(counts)),
+            _EPOCH + timedelta(microseconds=int(marked_at)),
+        )
+    return found
+
+
+def parse_positions(lines: str | None) -> dict[tuple[str, str], InstrumentExposure]:
+    """Return exposures by (account, instrument), from the lines of `risk_open`, which may name one twice."""
+    found = {}
+    for line in lines.split("\n") if lines else ():
+        account_id, instrument_id, *amounts = line.split(" ")
+        found[account_id, instrument_id] = instrument_exposure(*map(Decimal, amounts))
+    return found
 
 
 def read_reservation(row: Row) -> Reservation:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
+
 from kernel import lease
 from kernel.events import postgres as events
 from kernel.ports import LogPosition, RecordedEvent
@@ -102,6 +104,39 @@ async def append(
         tx.put("event_stream", stream_id, Row(_HEAD, (stream_id, version, max(log_tx, heads[stream_id]["tx"]))))
     refused = sum(version is not None for version in met)
     return rows(("tx", "own_tx", "positions", "met", "refused"), [(log_tx, own_tx, positions, met, refused)])
+
+
+async def extend(
+    tx: Tx,
+    streams: Sequence[str],
+    expected: Sequence[int],
+    count: Sequence[int],
+    event_stream: Sequence[str],
+    event_version: Sequence[int],
+    event_type: Sequence[str],
+    payloads: bytes,
+    event_start: Sequence[int],
+    event_length: Sequence[int],
+) -> tuple[int, int, int]:
+    """`event_extend`: the log order's tx, the transaction's own id, the position of the last event.
+
+    Raises:
+        asyncpg.SerializationError: a head is not where its writer expects it.
+    """
+    own_tx = tx.own_xid()
+    await tx.lock_all("event_stream", streams)
+    heads = [_head(tx, stream_id) for stream_id in streams]
+    if [head["version"] for head in heads] != list(expected):
+        raise asyncpg.SerializationError("the head of a stream is not where its writer expects it")
+    log_tx = max([own_tx, *(head["tx"] for head in heads)])
+    for stream_id, version, added in zip(streams, expected, count, strict=True):
+        tx.put("event_stream", stream_id, Row(_HEAD, (stream_id, version + added, log_tx)))
+    last = 0
+    for stream_id, version, kind, start, length in zip(event_stream, event_version, event_type, event_start, event_length, strict=True):
+        last = tx.next_number("event")
+        payload = payloads[start - 1 : start - 1 + length]
+        tx.events.append(RecordedEvent(LogPosition(log_tx, last), stream_id, version, kind, payload, b"", tx.now()))
+    return log_tx, own_tx, last
 
 
 def _by_commit(row_commit: Sequence[int]) -> list[list[int]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
-from svc_risk.store import facts, ledger
+from svc_risk.store import closing, facts, ledger
 from tests.fakes.postgres import kernel_statements, risk_reference
 from tests.fakes.postgres.rows import Row, blobs, columns, decimals, integers, rows, texts
 from tests.fakes.postgres.server import Handler, MemoryPostgres, Tx
@@ -33,6 +34,8 @@ _RESERVATION = columns(
 )  # fmt: skip
 _REPLACE = columns("request_id", "order_id", "account_id", "payload_hash", "answer", "approved", "checked_at")
 _SWEEP = columns("single", "settled_until")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 _UNCONFIRMED_STATUS, _CONFIRMED_STATUS = 1, 2
 _TRADER_SCOPE, _MESSAGE_RATE = 2, 7
@@ -81,10 +84,10 @@ async def _open(
     found = {
         "moment": moment,
         "policy_version": policy["version"],
-        "accounts": locked or None,
+        "accounts": "\n".join(map(_account_line, locked)) or None,
         "traders": locked_traders,
         "revalued": stale,
-        "positions": positions or None,
+        "positions": "\n".join(map(_position_line, positions)) or None,
         "prices": _present(tx, "reference_price", list(wanted)) or None,
         "feeds": list(tx.rows("price_feed")) or None,
         "reservations": _present(tx, "reservation", texts(order_ids)) or None,
@@ -93,6 +96,21 @@ async def _open(
         "duplicate_times": list(approved.values()) or None,
     }
     return rows(tuple(found), [tuple(found.values())])
+
+
+def _account_line(row: Row) -> str:
+    account_id, version, buy, sell, gross, reservations, tick, counts, marked_at = row
+    amounts = (_trimmed(amount) for amount in (buy, sell, gross))
+    return " ".join(map(str, (account_id, version, *amounts, reservations, tick, (marked_at - _EPOCH) // _MICROSECOND, counts.hex())))
+
+
+def _position_line(row: Row) -> str:
+    return " ".join((*row[:2], *map(_trimmed, row[2:])))
+
+
+def _trimmed(amount: Decimal) -> str:
+    written = f"{amount:f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 async def _lock_existing(tx: Tx, table: str, keys: Sequence[str]) -> list[Row]:
@@ -129,25 +147,52 @@ def _last_approvals(tx: Tx, keys: Sequence[int]) -> dict[int, datetime]:
 # Closing it.
 
 
-async def _write(tx: Tx, *arguments: Any) -> list[Row]:
-    for account in _zipped((texts, integers, decimals, decimals, decimals, integers, integers, blobs, list), arguments[:9]):
-        assert min(account[2:6]) >= 0, f"exposure below zero: {account}"
-        await tx.lock("account_exposure", account[0])
-        tx.put("account_exposure", account[0], Row(_EXPOSURE, account))
-    for position in _zipped((texts, texts, *(decimals,) * 6), arguments[9:17]):
+async def _write(tx: Tx, moment: datetime, *arguments: Any) -> list[Row]:
+    *accounts, windows, revalued = arguments[9:18]
+    for place, (account_id, *exposure, changed) in enumerate(
+        _zipped((texts, integers, decimals, decimals, decimals, integers, integers, texts), [*accounts, revalued])
+    ):
+        assert min(exposure[1:5]) >= 0, f"exposure below zero: {exposure}"
+        await tx.lock("account_exposure", account_id)
+        known = tx.get("account_exposure", account_id)
+        assert known is not None, "an account without exposure"
+        marked_at = moment if changed == "t" else known["marked_at"]
+        tx.put("account_exposure", account_id, Row(_EXPOSURE, (account_id, *exposure, _cut(windows, place, 44), marked_at)))
+    for position in _zipped((texts, texts, *(decimals,) * 6), arguments[18:26]):
         assert min(position[4:]) >= 0, f"exposure below zero: {position}"
         await tx.lock("position_exposure", position[:2])
         tx.put("position_exposure", position[:2], Row(_POSITION, position))
-    for trader in _zipped((list, integers, blobs), arguments[17:20]):
-        await tx.lock("trader_rate", trader[0])
-        tx.put("trader_rate", trader[0], Row(_TRADER, trader))
-    moment = arguments[20]
-    readers = (texts, texts, texts, integers, integers, decimals, decimals, integers, blobs, blobs)
-    for order_id, *described, quantity, price, duplicate_key, payload_hash, answer in _zipped(readers, arguments[21:31]):
+    for place, (principal, tick) in enumerate(_zipped((list, integers), arguments[26:28])):
+        await tx.lock("trader_rate", principal)
+        tx.put("trader_rate", principal, Row(_TRADER, (principal, tick, _cut(arguments[28], place, 44))))
+    await _insert_reservations(tx, moment, *arguments[29:41])
+    written = await kernel_statements.extend(tx, *_heads(*arguments[:9])) if texts(arguments[0]) else (None, tx.own_xid(), None)
+    return rows(("tx", "own_tx", "last_position"), [written])
+
+
+async def _insert_reservations(tx: Tx, moment: datetime, *arguments: Any) -> None:
+    *described, hashes, answers, starts, lengths = arguments
+    readers = (texts, texts, texts, integers, integers, decimals, decimals, integers, integers, integers)
+    for place, row in enumerate(_zipped(readers, [*described, starts, lengths])):
+        *values, duplicate_key, start, length = row
+        answer = answers[start - 1 : start - 1 + length]
         pending = (None, None, None, None)
-        values = (order_id, *described, quantity, price, decimals("{0}")[0], *pending, 0, moment, duplicate_key, payload_hash, answer)
-        await tx.insert("reservation", order_id, Row(_RESERVATION, values))
-    return []
+        filled = Decimal(0)
+        kept = (*values, filled, *pending, 0, moment, duplicate_key, _cut(hashes, place, 32), answer)
+        await tx.insert("reservation", values[0], Row(_RESERVATION, kept))
+
+
+def _cut(joined: bytes, place: int, size: int) -> bytes:
+    assert len(joined) % size == 0
+    return joined[place * size : (place + 1) * size]
+
+
+def _heads(*arguments: Any) -> tuple[Any, ...]:
+    streams, expected, count, event_stream, version, kind, payloads, start, length = arguments
+    return (
+        *(texts(streams), integers(expected), integers(count), texts(event_stream), integers(version), texts(kind)),
+        *(payloads, integers(start), integers(length)),
+    )
 
 
 def _zipped(readers: Sequence[Callable[[Any], Any]], arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -242,7 +287,7 @@ STATEMENTS: dict[str, Handler] = {
     **kernel_statements.STATEMENTS,
     **risk_reference.STATEMENTS,
     ledger._OPEN: _open,
-    ledger._WRITE: _write,
+    closing.WRITE: _write,
     ledger._WRITE_REPLACES: _write_replaces,
     ledger._MOVE: _move,
     facts._KNOWN: _known,
