@@ -13,3 +13,8 @@ def text(value: Decimal) -> str:
     if "." in written:
         written = written.rstrip("0").rstrip(".")
     return "0" if written == "-0" else written
+
+
+def canonical(written: str) -> str:
+    """Return a decimal that the contract accepts in canonical text: without zeros at the end of its places."""
+    return written.rstrip("0").rstrip(".") if "." in written else written

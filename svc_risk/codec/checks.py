@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterable
 from decimal import Decimal
+from functools import lru_cache
 
 from google.rpc import error_details_pb2
 
 from kernel.errors import Reason
-from svc_risk.codec.amounts import text
+from kernel.event_records import to_position
+from kernel.ports import LogPosition
+from svc_risk.codec.amounts import canonical, text
 from svc_risk.domain.check import Approval, Breach, FirstAnswer, Invalidity, OrderCheck, Outcome, Refusal, Undecided
 from svc_risk.domain.vocabulary import CheckKind, OrderType, Side, TimeInForce
 from trademesh.error.v1 import error_reason_pb2
@@ -25,6 +30,68 @@ _KINDS = {int(kind): kind for kind in CheckKind}
 _SIDES = {int(side): side for side in Side}
 _TYPES = {int(order_type): order_type for order_type in OrderType}
 _TIMES = {int(time_in_force): time_in_force for time_in_force in TimeInForce}
+
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_ACCOUNT_ID = re.compile(r"[A-Z0-9][A-Z0-9-]{0,31}").fullmatch
+_INSTRUMENT_ID = re.compile(r"[A-Z0-9][A-Z0-9.-]{0,31}").fullmatch
+_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,19})(?:\.[0-9]{1,18})?").fullmatch
+_HASH_BYTES, _PRINCIPAL_LENGTH_MAX, _TENANT_LENGTH_MAX, _ROLES_MAX, _ROLE_LENGTH_MAX = 32, 128, 64, 16, 32
+
+
+def read_plain_check(message: pre_trade_service_pb2.OrderCheck) -> OrderCheck | None:
+    """Return the check in a plain message, which obeys the contract's rules for certain; None for any other, of which they have to decide.
+
+    It reads a message in half the time that the rules alone take. It may only ever be stricter; a property test holds it to that.
+    """
+    order_id, request_id, payload_hash, user = message.order_id, message.request_id, message.payload_hash, message.user
+    principal, tenant, account_id, instrument_id = user.principal, user.tenant, message.account_id, message.instrument_id
+    may_trade = _may_trade(tuple(user.roles))
+    kind, side, order_type = _KINDS.get(message.kind), _SIDES.get(message.side), _TYPES.get(message.type)
+    time_in_force, quantity_text = _TIMES.get(message.time_in_force), message.quantity
+    price_text = message.limit_price if message.HasField("limit_price") else None
+    if (
+        kind is None
+        or side is None
+        or order_type is None
+        or time_in_force is None
+        or may_trade is None
+        or _UUID(order_id) is None
+        or (request_id != order_id and _UUID(request_id) is None)
+        or len(payload_hash) != _HASH_BYTES
+        or not 0 < len(principal) <= _PRINCIPAL_LENGTH_MAX
+        or not 0 < len(tenant) <= _TENANT_LENGTH_MAX
+        or _ACCOUNT_ID(account_id) is None
+        or _INSTRUMENT_ID(instrument_id) is None
+        or _DECIMAL(quantity_text) is None
+        or (price_text is not None and _DECIMAL(price_text) is None)
+        or not message.HasField("receive_time")
+    ):
+        return None
+    quantity_text = canonical(quantity_text)
+    quantity, limit_price = Decimal(quantity_text), None
+    if price_text is None:
+        price_text = ""
+    else:
+        price_text = canonical(price_text)
+        limit_price = Decimal(price_text)
+        if not limit_price:
+            return None
+    if not quantity:
+        return None
+    key = _key(account_id, instrument_id, side, quantity_text, price_text)
+    return OrderCheck(
+        kind, order_id, request_id, payload_hash, principal, tenant, may_trade, account_id, instrument_id, side, order_type, time_in_force,
+        quantity, limit_price, key,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1_024)
+def _may_trade(roles: tuple[str, ...]) -> bool | None:
+    """Whether these roles make a trader; None where they are too many or too long."""
+    if len(roles) > _ROLES_MAX or not all(0 < len(role) <= _ROLE_LENGTH_MAX for role in roles):
+        return None
+    return TRADER_ROLE in roles
 
 
 def read_check(message: pre_trade_service_pb2.OrderCheck) -> OrderCheck:
@@ -53,9 +120,57 @@ def read_check(message: pre_trade_service_pb2.OrderCheck) -> OrderCheck:
 
 def duplicate_key(account_id: str, instrument_id: str, side: int, quantity: Decimal, limit_price: Decimal | None) -> int:
     """Return 64 bits that stand for an order's terms. Equal numbers give equal keys, however they were written."""
-    price = "" if limit_price is None else text(limit_price)
-    terms = f"{account_id}\0{instrument_id}\0{side}\0{text(quantity)}\0{price}"
+    return _key(account_id, instrument_id, side, text(quantity), "" if limit_price is None else text(limit_price))
+
+
+def _key(account_id: str, instrument_id: str, side: int, quantity: str, price: str) -> int:
+    terms = f"{account_id}\0{instrument_id}\0{side:d}\0{quantity}\0{price}"
     return int.from_bytes(hashlib.blake2b(terms.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+class EncodedResponse:
+    """A CheckOrdersResponse put together from results that were encoded for the record; what sends it asks it for nothing else."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, results: Iterable[bytes], position: LogPosition | None) -> None:
+        parts: list[bytes] = []
+        for result in results:
+            parts += (_RESULTS, _varint(len(result)), result)
+        if position is not None:
+            log_position = to_position(position).SerializeToString()
+            parts += (_LOG_POSITION, _varint(len(log_position)), log_position)
+        self._data = b"".join(parts)
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
+        """Return the bytes."""
+        return self._data
+
+
+_RESULTS, _LOG_POSITION = b"\x0a", b"\x12"
+"""Tags of the response's fields 1 and 2, both length-delimited (protobuf encoding, "Tag-Length-Value")."""
+
+
+def _varint(number: int) -> bytes:
+    """A number in base 128, the least significant group first."""
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
+
+
+def encode_result(request_id: str, outcome: Outcome) -> bytes:
+    """Return the answer to one check, encoded."""
+    return outcome.answer if isinstance(outcome, FirstAnswer) else write_result(request_id, outcome).SerializeToString()
+
+
+def respell(result: bytes, request_id: str) -> bytes:
+    """Return an encoded answer with the caller's own spelling of its id."""
+    message = pre_trade_service_pb2.OrderCheckResult.FromString(result)
+    message.request_id = request_id
+    return message.SerializeToString()
 
 
 def write_result(request_id: str, outcome: Outcome) -> pre_trade_service_pb2.OrderCheckResult:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kernel import validation
 from kernel.batcher import Batcher, Lane
 from kernel.errors import TrademeshError
-from kernel.event_records import to_position
 from kernel.ports import Clock
 from kernel.server_context import NO_DEADLINE, CallContext
 from kernel.telemetry import Sample
-from svc_risk.codec.checks import read_check
+from svc_risk.codec.checks import EncodedResponse, read_check, read_plain_check, respell
 from svc_risk.domain.check import OrderCheck
 from svc_risk.store.checks import Answer, CheckStore
 from trademesh.risk.v1 import pre_trade_service_pb2
@@ -49,25 +49,34 @@ class PreTradeServicer:
 
     async def CheckOrders(  # noqa: N802 (the contract's name)
         self, request: pre_trade_service_pb2.CheckOrdersRequest, context: CallContext
-    ) -> pre_trade_service_pb2.CheckOrdersResponse:
+    ) -> EncodedResponse:
         """See the contract."""
-        checks = [read_check(order) for order in request.orders]
+        checks, plain = _read(request)
         context.batch_size = len(checks)
         deadline = None if context.deadline == NO_DEADLINE else self._clock.monotonic() + context.remaining_seconds()
-        answers = await self._batcher.submit_many(_LANE, checks, deadline=deadline)
-        response = pre_trade_service_pb2.CheckOrdersResponse()
-        position = None
-        for order, answer in zip(request.orders, answers, strict=True):
+        results, position = [], None
+        for answer in await self._batcher.submit_many(_LANE, checks, deadline=deadline):
             if isinstance(answer, TrademeshError):
                 raise answer
-            result = response.results.add()
-            result.CopyFrom(answer.result)
-            # The caller's own spelling of its id.
-            result.request_id = order.request_id
-            position = answer.position or position
-        if position is not None:
-            response.log_position.CopyFrom(to_position(position))
-        return response
+            encoded, shown_at = answer
+            results.append(encoded)
+            position = shown_at or position
+        if not plain:
+            results = [respell(result, order.request_id) for result, order in zip(results, request.orders, strict=True)]
+        return EncodedResponse(results, position)
 
     async def _flush(self, lane: str, checks: Sequence[OrderCheck]) -> Sequence[Answer]:
         return await self._store.decide(checks)
+
+
+def _read(request: pre_trade_service_pb2.CheckOrdersRequest) -> tuple[list[OrderCheck], bool]:
+    """The checks of a request, and whether all were plain. What is not plain is judged by the contract's rules, which find what is wrong.
+
+    Raises:
+        InvalidArgumentError: a rule is broken.
+    """
+    checks = [check for order in request.orders if (check := read_plain_check(order)) is not None]
+    if len(checks) == len(request.orders) and 1 <= len(checks) <= ORDERS_MAX:
+        return checks, True
+    validation.check(request)
+    return [read_check(order) for order in request.orders], False

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kernel.errors import AbortedError, AlreadyExistsError, Reason, UnavailableError
 from kernel.ports import LogPosition
 from kernel.postgres import Database
-from svc_risk.codec.checks import write_result
+from svc_risk.codec.checks import encode_result
 from svc_risk.domain.check import OrderCheck
 from svc_risk.domain.vocabulary import CheckKind
 from svc_risk.store.ledger import Ledger, Wanted
@@ -19,10 +19,15 @@ RETRY_SECONDS = 0.05
 
 
 class Answer(NamedTuple):
-    """The answer to one check, and the log position that shows it; None where nothing was recorded now."""
+    """The answer to one check, encoded, and the log position that shows it; None where nothing was recorded now."""
 
-    result: pre_trade_service_pb2.OrderCheckResult
+    encoded: bytes
     position: LogPosition | None
+
+    @property
+    def result(self) -> pre_trade_service_pb2.OrderCheckResult:
+        """Return the answer as a message."""
+        return pre_trade_service_pb2.OrderCheckResult.FromString(self.encoded)
 
 
 class CheckStore:
@@ -52,13 +57,13 @@ class CheckStore:
     async def _decide(self, checks: Sequence[OrderCheck]) -> list[Answer]:
         async with self._database.transaction() as transaction:
             book = await self._ledger.open(transaction, _wanted(checks))
-            results: list[pre_trade_service_pb2.OrderCheckResult] = []
+            results: list[bytes] = []
             recorded: list[bytes] = []
             for check in checks:
-                result = write_result(check.request_id, book.check(check))
+                result = encode_result(check.request_id, book.check(check))
                 results.append(result)
                 if len(book.decided) > len(recorded):
-                    recorded.append(result.SerializeToString())
+                    recorded.append(result)
             position = await self._ledger.write(transaction, book, recorded)
         return [Answer(result, position) for result in results]
 

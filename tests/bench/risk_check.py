@@ -69,16 +69,16 @@ def question(checks: list[OrderCheck], receive_time: Timestamp) -> bytes:
     for check in checks:
         assert check.limit_price is not None
         request.orders.add(
-            kind=check.kind.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
+            kind=check.kind.value,
             order_id=check.order_id,
             request_id=check.request_id,
             payload_hash=check.payload_hash,
             user=TRADER,
             account_id=check.account_id,
             instrument_id=check.instrument_id,
-            side=check.side.value,  # type: ignore[arg-type]  # as above
-            type=check.type.value,  # type: ignore[arg-type]  # as above
-            time_in_force=check.time_in_force.value,  # type: ignore[arg-type]  # as above
+            side=check.side.value,
+            type=check.type.value,
+            time_in_force=check.time_in_force.value,
             quantity=text(check.quantity),
             limit_price=text(check.limit_price),
             receive_time=receive_time,
