@@ -13,7 +13,7 @@ from svc_risk.domain import events as e
 from svc_risk.domain.check import Approval, FirstAnswer, Invalidity, OrderCheck, Outcome, Refusal
 from svc_risk.domain.decide import Facts, decide
 from svc_risk.domain.exposure import FLAT, NOTHING, AccountExposure, Held, InstrumentExposure, filled, marked, shifted, summed
-from svc_risk.domain.policy import Bounds, Policy, limit_text
+from svc_risk.domain.policy import AccountPolicy, Bounds, Policy, limit_text
 from svc_risk.domain.rate import NO_MESSAGES, RateWindow, counted, messages, tick_of
 from svc_risk.domain.reference_price import ReferencePrice
 from svc_risk.domain.reservation import (
@@ -27,6 +27,7 @@ from svc_risk.domain.reservation import (
     evolve,
     settled,
 )
+from svc_risk.domain.setting import Setting, setting
 from svc_risk.domain.vocabulary import CheckKind, Side
 
 REPLACE_GIVEN_UP = "risk.v1.ReplaceGivenUp"
@@ -99,6 +100,7 @@ class Book:
         self._remembered = remembered if remembered is not None else {}
         self._duplicates = duplicates if duplicates is not None else {}
         self._outcomes: dict[str, tuple[bytes, Outcome]] = {}
+        self._settings: dict[tuple[str, str, str], Setting] = {}
         self._open: dict[str, bool] = {}
         self._tick = tick_of(moment)
 
@@ -107,9 +109,10 @@ class Book:
         known = self._known(check)
         if known is not None:
             return known
-        outcome = decide(self._facts(check))
+        facts = self._facts(check)
+        outcome = decide(facts)
         if isinstance(outcome, Approval):
-            self._reserve(check, outcome)
+            self._reserve(facts, outcome)
         elif isinstance(outcome, Refusal):
             self._refuse(check, outcome)
         else:
@@ -119,11 +122,11 @@ class Book:
 
     def _known(self, check: OrderCheck) -> Outcome | None:
         outcome: Outcome
-        remembered = self._remembered.get(check.request_id)
+        remembered, decided = self._remembered.get(check.request_id), self._outcomes.get(check.request_id)
         if remembered is not None:
             payload_hash, outcome = remembered.payload_hash, FirstAnswer(remembered.answer)
-        elif check.request_id in self._outcomes:
-            payload_hash, outcome = self._outcomes[check.request_id]
+        elif decided is not None:
+            payload_hash, outcome = decided
         else:
             return None
         if payload_hash == check.payload_hash:
@@ -131,27 +134,35 @@ class Book:
         return Invalidity(Reason.IDEMPOTENCY_KEY_REUSED, (), "the request id was used for another command")
 
     def _facts(self, check: OrderCheck) -> Facts:
-        policy, account_id = self.policy, check.account_id
-        account = policy.accounts.get(account_id)
-        instrument = policy.instruments.get(check.instrument_id)
+        account_id, tick = check.account_id, self._tick
+        found = self._setting(account_id, check.principal, check.instrument_id)
         position = self._marked(account_id, check.instrument_id)
         # Only now: valuing the position has moved the account's sum with it.
         exposure = self.accounts.get(account_id)
-        trader = policy.traders.get(check.principal, _UNBOUND)
         return Facts(
             check,
-            account,
-            trader,
-            instrument,
+            found,
             exposure,
             position,
             self.reservations.get(check.order_id) if check.kind is not _NEW else None,
-            self._references.get(check.instrument_id),
-            instrument is None or self._market_open(check.instrument_id),
-            messages(exposure.rate, self._tick) if exposure is not None else 0,
-            messages(self.traders.get(check.principal, NO_MESSAGES), self._tick) if trader.message_rate is not None else 0,
-            self._is_duplicate(check, account.bounds if account is not None else _UNBOUND),
+            messages(exposure.rate, tick) if exposure is not None else 0,
+            messages(self.traders.get(check.principal, NO_MESSAGES), tick) if found.trader.message_rate is not None else 0,
+            check.duplicate_key in self._duplicates and self._is_duplicate(check, found.account),
         )
+
+    def _setting(self, account_id: str, principal: str, instrument_id: str) -> Setting:
+        key = account_id, principal, instrument_id
+        known = self._settings.get(key)
+        if known is None:
+            policy, instrument = self.policy, self.policy.instruments.get(instrument_id)
+            known = self._settings[key] = setting(
+                policy.accounts.get(account_id),
+                policy.traders.get(principal, _UNBOUND),
+                instrument,
+                self._references.get(instrument_id),
+                market_open=instrument is None or self._market_open(instrument_id),
+            )
+        return known
 
     def _marked(self, account_id: str, instrument_id: str) -> InstrumentExposure:
         """The exposure at the price of the moment; the account's sum moves with it, so that both always agree."""
@@ -184,39 +195,37 @@ class Book:
             known = self._open[instrument_id] = self.policy.instruments[instrument_id].instrument.calendar.is_open(self.moment)
         return known
 
-    def _is_duplicate(self, check: OrderCheck, bounds: Bounds) -> bool:
+    def _is_duplicate(self, check: OrderCheck, account: AccountPolicy | None) -> bool:
         # A replace names its order, so it cannot be a second order by mistake.
         approved = self._duplicates.get(check.duplicate_key)
-        if approved is None or check.kind is not _NEW:
+        if approved is None or account is None or check.kind is not _NEW:
             return False
-        window = bounds.duplicate_window
+        window = account.bounds.duplicate_window
         return window is not None and (self.moment - approved) // _MICROSECOND < window.value * 1_000_000
 
-    def _reserve(self, check: OrderCheck, approval: Approval) -> None:
+    def _reserve(self, facts: Facts, approval: Approval) -> None:
+        check, found, exposure, position, held = facts[:5]
+        assert exposure is not None, "an approval is for an account"
+        order_id, principal = check.order_id, check.principal
         if check.kind is _NEW:
-            before = NOTHING
+            before, count = NOTHING, 1
             reservation = Reservation(
-                check.order_id,
-                check.account_id,
-                check.instrument_id,
-                check.side,
-                _UNCONFIRMED,
-                check.quantity,
-                approval.price,
+                order_id, check.account_id, check.instrument_id, check.side, _UNCONFIRMED, check.quantity, approval.price
             )
             self._duplicates[check.duplicate_key] = self.moment
         else:
-            held = self.reservations[check.order_id]
-            before = held.held
+            assert held is not None, "an approved replace is of an order"
+            before, count = held.held, 0
             reservation = held.with_pending(check.request_id, check.quantity, approval.price)
-            self.changed_reservations.add(check.order_id)
-        self.reservations[check.order_id] = reservation
-        account = self.accounts[check.account_id]
-        self.accounts[check.account_id] = AccountExposure(*account[:5], counted(account.rate, self._tick), account.marked_at)
-        if self.policy.traders.get(check.principal, _UNBOUND).message_rate is not None:
-            self.traders[check.principal] = counted(self.traders.get(check.principal, NO_MESSAGES), self._tick)
-            self.changed_traders.add(check.principal)
-        delta = self._shift(reservation, before, approval.held, 1 if check.kind is _NEW else 0)
+            self.changed_reservations.add(order_id)
+        self.reservations[order_id] = reservation
+        if found.trader.message_rate is not None:
+            self.traders[principal] = counted(self.traders.get(principal, NO_MESSAGES), self._tick)
+            self.changed_traders.add(principal)
+        rate = counted(exposure.rate, self._tick)
+        account = summed(exposure, position, approval.exposure, reservations=count, events=1, rate=rate)
+        self._put((check.account_id, check.instrument_id), approval.exposure, account)
+        delta = self._delta(reservation, before, approval.held, account)
         self.events.append(e.ExposureReserved(delta, check.request_id, approval.reference))
         self.decided.append(Decided(check, approval, reservation))
 
@@ -233,27 +242,35 @@ class Book:
 
     def _shift(self, reservation: Reservation, before: Held, after: Held, count: int, bought: Decimal = ZERO) -> e.ExposureDelta:
         """Move the exposure with an order's reservation and fills, and make the next version of the account's."""
-        account_id, instrument_id = key = reservation.account_id, reservation.instrument_id
+        account_id, _ = key = reservation.account_id, reservation.instrument_id
         old = new = self.positions.get(key, FLAT)
         if before is not after:
             new = shifted(new, reservation.side, before, after)
         if bought:
             new = filled(new, bought)
-        if new is not old:
-            self.positions[key] = new
+        account = summed(self.accounts[account_id], old, new, reservations=count, events=1)
+        self._put(key, new if new is not old else None, account)
+        return self._delta(reservation, before, after, account)
+
+    def _put(self, key: Position, position: InstrumentExposure | None, account: AccountExposure) -> None:
+        if position is not None:
+            self.positions[key] = position
             self.changed_positions.add(key)
-        account = self.accounts[account_id] = summed(self.accounts[account_id], old, new, reservations=count, events=1)
-        self.changed_accounts.add(account_id)
+        self.accounts[key[0]] = account
+        self.changed_accounts.add(key[0])
+
+    def _delta(self, reservation: Reservation, before: Held, after: Held, account: AccountExposure) -> e.ExposureDelta:
+        order_id, account_id, instrument_id, side = reservation[:4]
         policy = self.policy.accounts.get(account_id)
         limits = _UNBOUND if policy is None else policy.bounds
         return e.ExposureDelta(
             account_id,
             account.version,
             instrument_id,
-            reservation.order_id,
-            reservation.side,
-            after.quantity - before.quantity,
-            after.notional - before.notional,
+            order_id,
+            side,
+            after.quantity if before is NOTHING else after.quantity - before.quantity,
+            after.notional if before is NOTHING else after.notional - before.notional,
             account.open_notional,
             account.gross,
             limit_text(limits.open_exposure),

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from kernel.errors import FieldViolation, Reason
-from svc_risk.domain.exposure import Held
+from svc_risk.domain.exposure import Held, InstrumentExposure
 from svc_risk.domain.vocabulary import CheckKind, OrderType, Side, TimeInForce
 
 
@@ -45,13 +45,16 @@ class Breach(NamedTuple):
 
 
 class Approval(NamedTuple):
-    """The order may be sent. `held` is what it holds reserved from now on, `price` what that was reckoned with per unit."""
+    """The order may be sent. `held` is what it holds reserved from now on, `price` what that was reckoned with per unit, `exposure` the
+    instrument's with it.
+    """
 
     held: Held
     price: Decimal
     reference: Decimal
     venue: str
     tenant: str
+    exposure: InstrumentExposure
 
 
 class Refusal(NamedTuple):

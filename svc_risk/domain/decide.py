@@ -20,8 +20,8 @@ from kernel.values import MAGNITUDE_LIMIT, ZERO, format_decimal
 from svc_risk.domain.check import Approval, Breach, Invalidity, OrderCheck, Outcome, Refusal, Undecided
 from svc_risk.domain.exposure import AMOUNT_MAX, NOTHING, QUANTUM, AccountExposure, Held, InstrumentExposure, product_up, shifted
 from svc_risk.domain.policy import AccountPolicy, Bounds, Instrument, InstrumentPolicy, LimitValue, limit_text
-from svc_risk.domain.reference_price import PriceSource, ReferencePrice
 from svc_risk.domain.reservation import Reservation
+from svc_risk.domain.setting import Setting, collar_of
 from svc_risk.domain.vocabulary import AccountStatus, CheckKind, InstrumentStatus, LimitType, OrderType, Side, TimeInForce
 
 _BUY, _NEW = Side.BUY, CheckKind.NEW
@@ -37,14 +37,10 @@ class Facts(NamedTuple):
     """
 
     check: OrderCheck
-    account: AccountPolicy | None
-    trader: Bounds
-    instrument: InstrumentPolicy | None
+    setting: Setting
     exposure: AccountExposure | None
     position: InstrumentExposure
     reservation: Reservation | None
-    reference: ReferencePrice | None
-    market_open: bool
     account_messages: int
     trader_messages: int
     duplicate: bool
@@ -69,10 +65,51 @@ class _Case(NamedTuple):
 
 def decide(facts: Facts) -> Outcome:
     """Return the outcome of one check. Pure: the caller folds an approval into the state that the next check sees."""
+    return approve_within_room(facts) or judge(facts)
+
+
+def approve_within_room(facts: Facts) -> Approval | None:
+    """Return the approval of a new limit order that is certain to break no rule; None for any other, of which the rules have to decide.
+
+    It takes a third of their time. It may only ever be stricter; a property test holds it to that.
+    """
+    check, setting, exposure, position, _, account_messages, trader_messages, duplicate = facts
+    room, price, quantity = setting.room, check.limit_price, check.quantity
+    if room is None or exposure is None or price is None or duplicate:
+        return None
+    tenant, venue, tick, lot, reference, quantity_max, notional_max, price_min, price_max, open_max, gross_max, *messages_max = room
+    if (
+        check.kind is not _NEW
+        or check.type is not _LIMIT
+        or not check.may_trade
+        or check.tenant != tenant
+        or price % tick
+        or quantity % lot
+        or quantity > quantity_max
+        or not price_min <= price <= price_max
+        or account_messages >= messages_max[0]
+        or trader_messages >= messages_max[1]
+    ):
+        return None
+    side = check.side
+    worst = price if side is _BUY or price > reference else reference
+    notional = product_up(quantity, worst)
+    if notional > notional_max or exposure.open_notional + notional > open_max:
+        return None
+    held = Held(quantity, notional)
+    after = shifted(position, side, NOTHING, held)
+    if exposure.gross - position.gross + after.gross > gross_max:
+        return None
+    return Approval(held, worst, reference, venue, tenant, after)
+
+
+def judge(facts: Facts) -> Outcome:
+    """Return the outcome of one check by every rule."""
     invalid = _invalidity(facts)
     if invalid is not None:
         return invalid
-    account, instrument, exposure, reference = facts.account, facts.instrument, facts.exposure, facts.reference
+    setting, exposure = facts.setting, facts.exposure
+    account, instrument, reference = setting.account, setting.instrument, setting.reference
     assert account is not None
     assert instrument is not None
     assert exposure is not None, "an account has had its exposure since it was created"
@@ -90,15 +127,14 @@ def decide(facts: Facts) -> Outcome:
     if breaches:
         return Refusal(tuple(breaches), venue, tenant)
     assert case.price is not None, "the collar of the price's source is mandatory"
-    return Approval(case.after, case.price, reference.price, venue, tenant)
+    exposed = shifted(facts.position, facts.check.side, case.before, case.after)
+    return Approval(case.after, case.price, reference.price, venue, tenant, exposed)
 
 
 def _case(facts: Facts, account: AccountPolicy, instrument: InstrumentPolicy, exposure: AccountExposure) -> _Case:
-    check, reference, reservation, bounds = facts.check, facts.reference, facts.reservation, instrument.bounds
+    check, reference, reservation = facts.check, facts.setting.reference, facts.reservation
     fresh = reference is not None and reference.fresh
-    collar_type, collar = LimitType.PRICE_COLLAR, bounds.price_collar
-    if reference is not None and reference.source is PriceSource.PRIOR_CLOSE:
-        collar_type, collar = LimitType.PRICE_COLLAR_PRIOR_CLOSE, bounds.price_collar_prior_close
+    collar_type, collar = collar_of(instrument, reference)
     price = worst_price(check, reference.price, collar) if fresh and reference is not None else None
     before = NOTHING if reservation is None else reservation.held
     if price is None:
@@ -134,7 +170,7 @@ def _invalid(reason: Reason, field: str, rule: str, text: str) -> Invalidity:
 
 def _invalidity(facts: Facts) -> Invalidity | None:
     """The rules of form, in precedence order; the form of price and quantity is reported together."""
-    check, account, instrument = facts.check, facts.account, facts.instrument
+    check, account, instrument = facts.check, facts.setting.account, facts.setting.instrument
     if not check.may_trade:
         return Invalidity(Reason.ROLE_REQUIRED, (), "the user lacks the role trader")
     if account is None or account.account.tenant != check.tenant:
@@ -188,7 +224,7 @@ def _malformed(check: OrderCheck, policy: InstrumentPolicy) -> Iterator[tuple[Re
 
 
 def _kill_switches(case: _Case) -> Iterable[Breach]:
-    names = case.account.bounds.kill_switches + case.facts.trader.kill_switches + case.instrument.bounds.kill_switches
+    names = case.account.bounds.kill_switches + case.facts.setting.trader.kill_switches + case.instrument.bounds.kill_switches
     return [Breach(Reason.KILL_SWITCH_ACTIVE, name, "", "", f"kill switch {name} is active") for name in names] if names else ()
 
 
@@ -207,7 +243,7 @@ def _instrument_status(case: _Case) -> Iterable[Breach]:
 
 
 def _market_hours(case: _Case) -> Iterable[Breach]:
-    if case.facts.market_open:
+    if case.facts.setting.market_open:
         return ()
     zone = case.instrument.instrument.calendar.time_zone
     return (Breach(Reason.MARKET_CLOSED, case.instrument.bounds.subject, "", "", f"the market is closed ({zone})"),)
@@ -217,7 +253,7 @@ def _max_quantity(case: _Case) -> Iterable[Breach]:
     quantity = case.check.quantity
     return [
         _above(Reason.MAX_QUANTITY_EXCEEDED, bounds, limit, quantity, "quantity")
-        for bounds in (case.account.bounds, case.facts.trader, case.instrument.bounds)
+        for bounds in (case.account.bounds, case.facts.setting.trader, case.instrument.bounds)
         if (limit := bounds.max_quantity) is not None and quantity > limit.value
     ]
 
@@ -226,13 +262,13 @@ def _max_notional(case: _Case) -> Iterable[Breach]:
     notional = case.notional
     return [
         _above(Reason.MAX_NOTIONAL_EXCEEDED, bounds, limit, notional, "notional")
-        for bounds in (case.account.bounds, case.facts.trader, case.instrument.bounds)
+        for bounds in (case.account.bounds, case.facts.setting.trader, case.instrument.bounds)
         if (limit := bounds.max_notional) is not None and notional > limit.value
     ]
 
 
 def _collar(case: _Case) -> Iterable[Breach]:
-    price, reference, limit = case.check.limit_price, case.facts.reference, case.collar
+    price, reference, limit = case.check.limit_price, case.facts.setting.reference, case.collar
     if price is None or reference is None or limit is None or not case.fresh:
         return ()
     away = price - reference.price
@@ -268,7 +304,7 @@ def _gross_exposure(case: _Case) -> Iterable[Breach]:
 def _message_rate(case: _Case) -> Iterable[Breach]:
     return [
         _above(Reason.MESSAGE_RATE_EXCEEDED, bounds, limit, Decimal(count + 1), "messages in a second")
-        for bounds, count in ((case.account.bounds, case.facts.account_messages), (case.facts.trader, case.facts.trader_messages))
+        for bounds, count in ((case.account.bounds, case.facts.account_messages), (case.facts.setting.trader, case.facts.trader_messages))
         if (limit := bounds.message_rate) is not None and count >= limit.value
     ]
 

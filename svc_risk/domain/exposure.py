@@ -10,12 +10,13 @@ from datetime import datetime
 from decimal import ROUND_UP, Decimal
 from typing import NamedTuple
 
-from kernel.values import MAGNITUDE_LIMIT, SCALE_MAX, ZERO
+from kernel.values import MAGNITUDE_LIMIT, SCALE_MAX, ZERO, exact_context
 from svc_risk.domain.rate import NO_MESSAGES, RateWindow
 from svc_risk.domain.vocabulary import Side
 
 QUANTUM = Decimal(1).scaleb(-SCALE_MAX)
-AMOUNT_MAX = MAGNITUDE_LIMIT - QUANTUM
+# In a context of its own: a module may be imported before the process has made its decimals exact.
+AMOUNT_MAX = exact_context().subtract(MAGNITUDE_LIMIT, QUANTUM)
 
 _BUY = Side.BUY
 
@@ -120,16 +121,23 @@ def filled(exposure: InstrumentExposure, position_delta: Decimal) -> InstrumentE
 
 
 def summed(
-    account: AccountExposure, before: InstrumentExposure, after: InstrumentExposure, *, reservations: int = 0, events: int = 0
+    account: AccountExposure,
+    before: InstrumentExposure,
+    after: InstrumentExposure,
+    *,
+    reservations: int = 0,
+    events: int = 0,
+    rate: RateWindow | None = None,
 ) -> AccountExposure:
-    """Return the account's sums after one of its instruments changed, `reservations` more are held and `events` more were recorded."""
-    version, buy_notional, sell_notional, gross, count, rate, marked_at = account
+    """Return the account's sums after one of its instruments changed, `reservations` more are held and `events` more were recorded.
+
+    `rate` are its messages afterwards, None for those before.
+    """
+    version, buy_notional, sell_notional, gross, count, known, marked_at = account
+    if after is not before:
+        buy_notional += after.buy_notional - before.buy_notional
+        sell_notional += after.sell_notional - before.sell_notional
+        gross += after.gross - before.gross
     return AccountExposure(
-        version + events,
-        buy_notional + after.buy_notional - before.buy_notional,
-        sell_notional + after.sell_notional - before.sell_notional,
-        gross + after.gross - before.gross,
-        count + reservations,
-        rate,
-        marked_at,
+        version + events, buy_notional, sell_notional, gross, count + reservations, known if rate is None else rate, marked_at
     )

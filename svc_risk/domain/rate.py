@@ -15,13 +15,14 @@ _TENTH = timedelta(milliseconds=100)
 
 
 class RateWindow(NamedTuple):
-    """The counts of the tenth `tick` (since 1970) and the ten before it, newest first."""
+    """The count of the tenth `tick` (since 1970), and those of the ten before it, newest first."""
 
     tick: int
-    counts: tuple[int, ...]
+    latest: int
+    earlier: tuple[int, ...]
 
 
-NO_MESSAGES = RateWindow(0, (0,) * TENTHS)
+NO_MESSAGES = RateWindow(0, 0, (0,) * (TENTHS - 1))
 
 
 def tick_of(now: datetime) -> int:
@@ -35,16 +36,17 @@ def advanced(window: RateWindow, tick: int) -> RateWindow:
     if passed <= 0:
         return window
     if passed >= TENTHS:
-        return RateWindow(tick, NO_MESSAGES.counts)
-    return RateWindow(tick, (0,) * passed + window.counts[:-passed])
+        return RateWindow(tick, 0, NO_MESSAGES.earlier)
+    return RateWindow(tick, 0, ((0,) * (passed - 1) + (window.latest, *window.earlier))[: TENTHS - 1])
 
 
 def counted(window: RateWindow, tick: int) -> RateWindow:
     """Return the window with one more message at a tenth."""
-    current = advanced(window, tick)
-    return RateWindow(current.tick, (current.counts[0] + 1, *current.counts[1:]))
+    tick, latest, earlier = window if window.tick >= tick else advanced(window, tick)
+    return RateWindow(tick, latest + 1, earlier)
 
 
 def messages(window: RateWindow, tick: int) -> int:
     """Return how many messages count at a tenth."""
-    return sum(advanced(window, tick).counts)
+    _, latest, earlier = window if window.tick >= tick else advanced(window, tick)
+    return latest + sum(earlier)

@@ -30,7 +30,6 @@ from svc_risk.domain.vocabulary import (
 Row = Record
 
 _COUNTS = struct.Struct(f">{TENTHS}I")
-_COUNT_MAX = 2**32 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SIDES = {int(side): side for side in Side}
 _STATUSES = {int(status): status for status in ReservationStatus}
@@ -38,12 +37,15 @@ _STATUSES = {int(status): status for status in ReservationStatus}
 
 def read_window(tick: int, counts: bytes) -> RateWindow:
     """Return the message counts of a row."""
-    return RateWindow(tick, _COUNTS.unpack(counts)) if counts else NO_MESSAGES
+    if not counts:
+        return NO_MESSAGES
+    latest, *earlier = _COUNTS.unpack(counts)
+    return RateWindow(tick, latest, tuple(earlier))
 
 
 def write_window(window: RateWindow) -> bytes:
     """Return the message counts for a row."""
-    return _COUNTS.pack(*(min(count, _COUNT_MAX) for count in window.counts))
+    return _COUNTS.pack(window.latest, *window.earlier)
 
 
 def read_accounts(rows: Iterable[Any] | None) -> dict[str, AccountExposure]:

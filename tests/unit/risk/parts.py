@@ -13,6 +13,7 @@ from svc_risk.domain.decide import Facts, decide
 from svc_risk.domain.exposure import FLAT, AccountExposure, InstrumentExposure, instrument_exposure, no_exposure
 from svc_risk.domain.policy import Account, AccountPolicy, Bounds, Instrument, InstrumentPolicy, bounds, limit_value
 from svc_risk.domain.reference_price import PriceSource, ReferencePrice
+from svc_risk.domain.setting import setting
 from svc_risk.domain.vocabulary import (
     AccountStatus,
     AssetClass,
@@ -122,16 +123,20 @@ def exposure_of(*positions: InstrumentExposure) -> AccountExposure:
 
 def facts(check: OrderCheck | None = None, **changes: Any) -> Facts:
     held = changes.get("position", FLAT)
-    fields: dict[str, Any] = {
-        "check": order() if check is None else check,
+    known: dict[str, Any] = {
         "account": account_policy(),
         "trader": trader_bounds(),
         "instrument": instrument_policy(),
+        "reference": reference(),
+        "market_open": True,
+    }
+    known |= {name: changes.pop(name) for name in known if name in changes}
+    fields: dict[str, Any] = {
+        "check": order() if check is None else check,
+        "setting": setting(**known),
         "exposure": exposure_of(held),
         "position": held,
         "reservation": None,
-        "reference": reference(),
-        "market_open": True,
         "account_messages": 0,
         "trader_messages": 0,
         "duplicate": False,
