@@ -13,7 +13,8 @@ from svc_risk.domain import events as e
 from svc_risk.domain.check import Approval, FirstAnswer, Invalidity, OrderCheck, Outcome, Refusal
 from svc_risk.domain.decide import Facts, decide
 from svc_risk.domain.exposure import FLAT, NOTHING, AccountExposure, Held, InstrumentExposure, filled, marked, shifted, summed
-from svc_risk.domain.policy import AccountPolicy, Bounds, Policy, limit_text
+from svc_risk.domain.market import Market, market_at
+from svc_risk.domain.policy import UNBOUND, AccountPolicy, Policy, limit_text
 from svc_risk.domain.rate import NO_MESSAGES, RateWindow, counted, messages, tick_of
 from svc_risk.domain.reference_price import ReferencePrice
 from svc_risk.domain.reservation import (
@@ -27,7 +28,6 @@ from svc_risk.domain.reservation import (
     evolve,
     settled,
 )
-from svc_risk.domain.setting import Setting, setting
 from svc_risk.domain.vocabulary import CheckKind, Side
 
 REPLACE_GIVEN_UP = "risk.v1.ReplaceGivenUp"
@@ -100,8 +100,7 @@ class Book:
         self._remembered = remembered if remembered is not None else {}
         self._duplicates = duplicates if duplicates is not None else {}
         self._outcomes: dict[str, tuple[bytes, Outcome]] = {}
-        self._settings: dict[tuple[str, str, str], Setting] = {}
-        self._open: dict[str, bool] = {}
+        self._markets: dict[str, Market] = {}
         self._tick = tick_of(moment)
 
     def check(self, check: OrderCheck) -> Outcome:
@@ -135,33 +134,27 @@ class Book:
 
     def _facts(self, check: OrderCheck) -> Facts:
         account_id, tick = check.account_id, self._tick
-        found = self._setting(account_id, check.principal, check.instrument_id)
+        binds = self.policy.binding(account_id, check.principal, check.instrument_id)
         position = self._marked(account_id, check.instrument_id)
         # Only now: valuing the position has moved the account's sum with it.
         exposure = self.accounts.get(account_id)
         return Facts(
             check,
-            found,
+            binds,
+            self._market(check.instrument_id),
             exposure,
             position,
             self.reservations.get(check.order_id) if check.kind is not _NEW else None,
             messages(exposure.rate, tick) if exposure is not None else 0,
-            messages(self.traders.get(check.principal, NO_MESSAGES), tick) if found.trader.message_rate is not None else 0,
-            check.duplicate_key in self._duplicates and self._is_duplicate(check, found.account),
+            messages(self.traders.get(check.principal, NO_MESSAGES), tick) if binds.trader.message_rate is not None else 0,
+            check.duplicate_key in self._duplicates and self._is_duplicate(check, binds.account),
         )
 
-    def _setting(self, account_id: str, principal: str, instrument_id: str) -> Setting:
-        key = account_id, principal, instrument_id
-        known = self._settings.get(key)
+    def _market(self, instrument_id: str) -> Market:
+        known = self._markets.get(instrument_id)
         if known is None:
-            policy, instrument = self.policy, self.policy.instruments.get(instrument_id)
-            known = self._settings[key] = setting(
-                policy.accounts.get(account_id),
-                policy.traders.get(principal, _UNBOUND),
-                instrument,
-                self._references.get(instrument_id),
-                market_open=instrument is None or self._market_open(instrument_id),
-            )
+            instrument, reference = self.policy.instruments.get(instrument_id), self._references.get(instrument_id)
+            known = self._markets[instrument_id] = market_at(instrument, reference, self.moment)
         return known
 
     def _marked(self, account_id: str, instrument_id: str) -> InstrumentExposure:
@@ -189,12 +182,6 @@ class Book:
         self.accounts[account_id] = self.accounts[account_id]._replace(marked_at=self.moment)
         self.changed_accounts.add(account_id)
 
-    def _market_open(self, instrument_id: str) -> bool:
-        known = self._open.get(instrument_id)
-        if known is None:
-            known = self._open[instrument_id] = self.policy.instruments[instrument_id].instrument.calendar.is_open(self.moment)
-        return known
-
     def _is_duplicate(self, check: OrderCheck, account: AccountPolicy | None) -> bool:
         # A replace names its order, so it cannot be a second order by mistake.
         approved = self._duplicates.get(check.duplicate_key)
@@ -204,7 +191,7 @@ class Book:
         return window is not None and (self.moment - approved) // _MICROSECOND < window.value * 1_000_000
 
     def _reserve(self, facts: Facts, approval: Approval) -> None:
-        check, found, exposure, position, held = facts[:5]
+        check, binds, _, exposure, position, held = facts[:6]
         assert exposure is not None, "an approval is for an account"
         order_id, principal = check.order_id, check.principal
         if check.kind is _NEW:
@@ -219,7 +206,7 @@ class Book:
             reservation = held.with_pending(check.request_id, check.quantity, approval.price)
             self.changed_reservations.add(order_id)
         self.reservations[order_id] = reservation
-        if found.trader.message_rate is not None:
+        if binds.trader.message_rate is not None:
             self.traders[principal] = counted(self.traders.get(principal, NO_MESSAGES), self._tick)
             self.changed_traders.add(principal)
         rate = counted(exposure.rate, self._tick)
@@ -262,7 +249,7 @@ class Book:
     def _delta(self, reservation: Reservation, before: Held, after: Held, account: AccountExposure) -> e.ExposureDelta:
         order_id, account_id, instrument_id, side = reservation[:4]
         policy = self.policy.accounts.get(account_id)
-        limits = _UNBOUND if policy is None else policy.bounds
+        limits = UNBOUND if policy is None else policy.bounds
         return e.ExposureDelta(
             account_id,
             account.version,
@@ -362,6 +349,3 @@ class Book:
         return (open_limit is not None and account.open_notional > open_limit.value) or (
             gross_limit is not None and account.gross > gross_limit.value
         )
-
-
-_UNBOUND = Bounds("")

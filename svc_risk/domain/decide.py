@@ -19,9 +19,9 @@ from kernel.errors import FieldViolation, Reason
 from kernel.values import MAGNITUDE_LIMIT, ZERO, format_decimal
 from svc_risk.domain.check import Approval, Breach, Invalidity, OrderCheck, Outcome, Refusal, Undecided
 from svc_risk.domain.exposure import AMOUNT_MAX, NOTHING, QUANTUM, AccountExposure, Held, InstrumentExposure, product_up, shifted
-from svc_risk.domain.policy import AccountPolicy, Bounds, Instrument, InstrumentPolicy, LimitValue, limit_text
+from svc_risk.domain.market import Market, collar_of
+from svc_risk.domain.policy import AccountPolicy, Binding, Bounds, Instrument, InstrumentPolicy, LimitValue, limit_text
 from svc_risk.domain.reservation import Reservation
-from svc_risk.domain.setting import Setting, collar_of
 from svc_risk.domain.vocabulary import AccountStatus, CheckKind, InstrumentStatus, LimitType, OrderType, Side, TimeInForce
 
 _BUY, _NEW = Side.BUY, CheckKind.NEW
@@ -37,7 +37,8 @@ class Facts(NamedTuple):
     """
 
     check: OrderCheck
-    setting: Setting
+    binding: Binding
+    market: Market
     exposure: AccountExposure | None
     position: InstrumentExposure
     reservation: Reservation | None
@@ -73,11 +74,11 @@ def approve_within_room(facts: Facts) -> Approval | None:
 
     It takes a third of their time. It may only ever be stricter; a property test holds it to that.
     """
-    check, setting, exposure, position, _, account_messages, trader_messages, duplicate = facts
-    room, price, quantity = setting.room, check.limit_price, check.quantity
-    if room is None or exposure is None or price is None or duplicate:
+    check, binding, market, exposure, position, _, account_messages, trader_messages, duplicate = facts
+    room, edges, price, quantity = binding.room, market.edges, check.limit_price, check.quantity
+    if room is None or edges is None or market.reference is None or exposure is None or price is None or duplicate:
         return None
-    tenant, venue, tick, lot, reference, quantity_max, notional_max, price_min, price_max, open_max, gross_max, *messages_max = room
+    tenant, venue, tick, lot, quantity_max, notional_max, open_max, gross_max, account_messages_max, trader_messages_max = room
     if (
         check.kind is not _NEW
         or check.type is not _LIMIT
@@ -86,11 +87,12 @@ def approve_within_room(facts: Facts) -> Approval | None:
         or price % tick
         or quantity % lot
         or quantity > quantity_max
-        or not price_min <= price <= price_max
-        or account_messages >= messages_max[0]
-        or trader_messages >= messages_max[1]
+        or not edges[0] <= price <= edges[1]
+        or account_messages >= account_messages_max
+        or trader_messages >= trader_messages_max
     ):
         return None
+    reference = market.reference.price
     side = check.side
     worst = price if side is _BUY or price > reference else reference
     notional = product_up(quantity, worst)
@@ -108,8 +110,7 @@ def judge(facts: Facts) -> Outcome:
     invalid = _invalidity(facts)
     if invalid is not None:
         return invalid
-    setting, exposure = facts.setting, facts.exposure
-    account, instrument, reference = setting.account, setting.instrument, setting.reference
+    (account, _, instrument, _), exposure, reference = facts.binding, facts.exposure, facts.market.reference
     assert account is not None
     assert instrument is not None
     assert exposure is not None, "an account has had its exposure since it was created"
@@ -132,7 +133,7 @@ def judge(facts: Facts) -> Outcome:
 
 
 def _case(facts: Facts, account: AccountPolicy, instrument: InstrumentPolicy, exposure: AccountExposure) -> _Case:
-    check, reference, reservation = facts.check, facts.setting.reference, facts.reservation
+    check, reference, reservation = facts.check, facts.market.reference, facts.reservation
     fresh = reference is not None and reference.fresh
     collar_type, collar = collar_of(instrument, reference)
     price = worst_price(check, reference.price, collar) if fresh and reference is not None else None
@@ -170,7 +171,7 @@ def _invalid(reason: Reason, field: str, rule: str, text: str) -> Invalidity:
 
 def _invalidity(facts: Facts) -> Invalidity | None:
     """The rules of form, in precedence order; the form of price and quantity is reported together."""
-    check, account, instrument = facts.check, facts.setting.account, facts.setting.instrument
+    check, account, instrument = facts.check, facts.binding.account, facts.binding.instrument
     if not check.may_trade:
         return Invalidity(Reason.ROLE_REQUIRED, (), "the user lacks the role trader")
     if account is None or account.account.tenant != check.tenant:
@@ -224,7 +225,7 @@ def _malformed(check: OrderCheck, policy: InstrumentPolicy) -> Iterator[tuple[Re
 
 
 def _kill_switches(case: _Case) -> Iterable[Breach]:
-    names = case.account.bounds.kill_switches + case.facts.setting.trader.kill_switches + case.instrument.bounds.kill_switches
+    names = case.account.bounds.kill_switches + case.facts.binding.trader.kill_switches + case.instrument.bounds.kill_switches
     return [Breach(Reason.KILL_SWITCH_ACTIVE, name, "", "", f"kill switch {name} is active") for name in names] if names else ()
 
 
@@ -243,7 +244,7 @@ def _instrument_status(case: _Case) -> Iterable[Breach]:
 
 
 def _market_hours(case: _Case) -> Iterable[Breach]:
-    if case.facts.setting.market_open:
+    if case.facts.market.is_open:
         return ()
     zone = case.instrument.instrument.calendar.time_zone
     return (Breach(Reason.MARKET_CLOSED, case.instrument.bounds.subject, "", "", f"the market is closed ({zone})"),)
@@ -253,7 +254,7 @@ def _max_quantity(case: _Case) -> Iterable[Breach]:
     quantity = case.check.quantity
     return [
         _above(Reason.MAX_QUANTITY_EXCEEDED, bounds, limit, quantity, "quantity")
-        for bounds in (case.account.bounds, case.facts.setting.trader, case.instrument.bounds)
+        for bounds in (case.account.bounds, case.facts.binding.trader, case.instrument.bounds)
         if (limit := bounds.max_quantity) is not None and quantity > limit.value
     ]
 
@@ -262,13 +263,13 @@ def _max_notional(case: _Case) -> Iterable[Breach]:
     notional = case.notional
     return [
         _above(Reason.MAX_NOTIONAL_EXCEEDED, bounds, limit, notional, "notional")
-        for bounds in (case.account.bounds, case.facts.setting.trader, case.instrument.bounds)
+        for bounds in (case.account.bounds, case.facts.binding.trader, case.instrument.bounds)
         if (limit := bounds.max_notional) is not None and notional > limit.value
     ]
 
 
 def _collar(case: _Case) -> Iterable[Breach]:
-    price, reference, limit = case.check.limit_price, case.facts.setting.reference, case.collar
+    price, reference, limit = case.check.limit_price, case.facts.market.reference, case.collar
     if price is None or reference is None or limit is None or not case.fresh:
         return ()
     away = price - reference.price
@@ -304,7 +305,7 @@ def _gross_exposure(case: _Case) -> Iterable[Breach]:
 def _message_rate(case: _Case) -> Iterable[Breach]:
     return [
         _above(Reason.MESSAGE_RATE_EXCEEDED, bounds, limit, Decimal(count + 1), "messages in a second")
-        for bounds, count in ((case.account.bounds, case.facts.account_messages), (case.facts.setting.trader, case.facts.trader_messages))
+        for bounds, count in ((case.account.bounds, case.facts.account_messages), (case.facts.binding.trader, case.facts.trader_messages))
         if (limit := bounds.message_rate) is not None and count >= limit.value
     ]
 

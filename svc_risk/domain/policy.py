@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 from kernel.values import format_decimal
 from svc_risk.domain.calendar import TradingCalendar
+from svc_risk.domain.exposure import AMOUNT_MAX
 from svc_risk.domain.vocabulary import AccountStatus, AssetClass, InstrumentStatus, LimitScope, LimitType
 
 SCOPES: Mapping[LimitType, frozenset[LimitScope]] = {
@@ -33,6 +35,7 @@ MANDATORY: Mapping[LimitScope, tuple[LimitType, ...]] = {
 
 DUPLICATE_WINDOW_SECONDS_MAX = 3600
 MESSAGE_RATE_MAX = 1_000_000
+_COUNT_MAX = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +130,99 @@ class InstrumentPolicy(NamedTuple):
     bounds: Bounds
 
 
+class Room(NamedTuple):
+    """The least of all limits in force: an order within them, at a price within the collar, breaks no rule. Made by `room`.
+
+    The counts of messages are those at which a rate refuses.
+    """
+
+    tenant: str
+    venue: str
+    tick_size: Decimal
+    lot_size: Decimal
+    quantity_max: Decimal
+    notional_max: Decimal
+    open_max: Decimal
+    gross_max: Decimal
+    account_messages_max: int
+    trader_messages_max: int
+
+
+def room(account: AccountPolicy, trader: Bounds, instrument: InstrumentPolicy) -> Room | None:
+    """Return the room for orders, None where some rule stands against every one."""
+    owner, traded = account.account, instrument.instrument
+    subjects = (account.bounds, trader, instrument.bounds)
+    open_exposure, gross_exposure = account.bounds.open_exposure, account.bounds.gross_exposure
+    if (
+        owner.status is not AccountStatus.ACTIVE
+        or traded.status is not InstrumentStatus.ACTIVE
+        or owner.currency != traded.currency
+        or any(bounds.kill_switches or bounds.missing for bounds in subjects)
+        or open_exposure is None
+        or gross_exposure is None
+    ):
+        return None
+    return Room(
+        owner.tenant,
+        traded.venue,
+        traded.tick_size,
+        traded.lot_size,
+        _least(bounds.max_quantity for bounds in subjects),
+        _least(bounds.max_notional for bounds in subjects),
+        open_exposure.value,
+        gross_exposure.value,
+        _messages_max(account.bounds.message_rate),
+        _messages_max(trader.message_rate),
+    )
+
+
+def _least(limits: Iterable[LimitValue | None]) -> Decimal:
+    return min((limit.value for limit in limits if limit is not None), default=AMOUNT_MAX)
+
+
+def _messages_max(limit: LimitValue | None) -> int:
+    return _COUNT_MAX if limit is None else math.ceil(limit.value)
+
+
+class Binding(NamedTuple):
+    """What binds the orders of one trader for one account and instrument. `room` is None where none of them passes."""
+
+    account: AccountPolicy | None
+    trader: Bounds
+    instrument: InstrumentPolicy | None
+    room: Room | None
+
+
+def binding(account: AccountPolicy | None, trader: Bounds, instrument: InstrumentPolicy | None) -> Binding:
+    """Return what binds orders, with its room; None for what does not exist."""
+    found = None if account is None or instrument is None else room(account, trader, instrument)
+    return Binding(account, trader, instrument, found)
+
+
+UNBOUND = Bounds("")
+"""The bounds of whom nothing binds."""
+
+Bindings = dict[tuple[str, str, str], Binding]
+"""By account, trader and instrument."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is in force for the orders of one decision. Absent accounts and instruments do not exist."""
+    """What is in force for the orders of one decision. Absent accounts and instruments do not exist.
+
+    `bindings` are those made before of the same version of the policy; new ones join them.
+    """
 
     accounts: Mapping[str, AccountPolicy] = field(default_factory=dict)
     traders: Mapping[str, Bounds] = field(default_factory=dict)
     instruments: Mapping[str, InstrumentPolicy] = field(default_factory=dict)
+    bindings: Bindings = field(default_factory=dict)
+
+    def binding(self, account_id: str, principal: str, instrument_id: str) -> Binding:
+        """Return what binds the orders of a trader for an account and an instrument."""
+        key = account_id, principal, instrument_id
+        known = self.bindings.get(key)
+        if known is None:
+            account, trader = self.accounts.get(account_id), self.traders.get(principal, UNBOUND)
+            known = self.bindings[key] = binding(account, trader, self.instruments.get(instrument_id))
+        return known

@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from kernel.postgres import Transaction
-from svc_risk.domain.policy import AccountPolicy, Bounds, InstrumentPolicy, LimitValue, Policy, bounds, limit_value
+from svc_risk.domain.policy import AccountPolicy, Bindings, Bounds, InstrumentPolicy, LimitValue, Policy, bounds, limit_value
 from svc_risk.domain.vocabulary import ANY, KillSwitchScope, KillSwitchStatus, LimitScope, LimitType
 from svc_risk.store.rows import read_account, read_instrument
 
 ENTRIES_MAX = 50_000
-"""Accounts, traders and instruments kept; beyond it everything is read again."""
+"""Accounts, traders, instruments and bindings kept; beyond it everything is read again."""
 
 _ACCOUNTS = "SELECT * FROM account WHERE account_id = ANY ($1::text[])"
 _INSTRUMENTS = "SELECT * FROM instrument WHERE instrument_id = ANY ($1::text[])"
@@ -41,15 +41,17 @@ class PolicyReader:
         self._accounts: dict[str, AccountPolicy | None] = {}
         self._traders: dict[str, Bounds] = {}
         self._instruments: dict[str, InstrumentPolicy | None] = {}
+        self._bindings: Bindings = {}
 
     async def read(
         self, transaction: Transaction, version: int, accounts: Collection[str], traders: Collection[str], instruments: Collection[str]
     ) -> Policy:
         """Return what is in force for these, at the version that the transaction has read under its lock."""
-        if version != self._version or len(self._accounts) + len(self._traders) + len(self._instruments) > ENTRIES_MAX:
+        kept = len(self._accounts) + len(self._traders) + len(self._instruments) + len(self._bindings)
+        if version != self._version or kept > ENTRIES_MAX:
             self._version = version
-            self._accounts, self._traders, self._instruments = {}, {}, {}
-        known_accounts, known_traders, known_instruments = self._accounts, self._traders, self._instruments
+            self._accounts, self._traders, self._instruments, self._bindings = {}, {}, {}, {}
+        bindings, known_accounts, known_traders, known_instruments = self._bindings, self._accounts, self._traders, self._instruments
         new_accounts = [account for account in accounts if account not in known_accounts]
         new_traders = [trader for trader in traders if trader not in known_traders]
         new_instruments = [instrument for instrument in instruments if instrument not in known_instruments]
@@ -60,6 +62,7 @@ class PolicyReader:
             {name: account for name in accounts if (account := known_accounts[name]) is not None},
             {name: known_traders[name] for name in traders},
             {name: instrument for name in instruments if (instrument := known_instruments[name]) is not None},
+            bindings,
         )
 
 

@@ -11,9 +11,9 @@ from svc_risk.domain.calendar import TradingCalendar
 from svc_risk.domain.check import Approval, OrderCheck, Refusal
 from svc_risk.domain.decide import Facts, decide
 from svc_risk.domain.exposure import FLAT, AccountExposure, InstrumentExposure, instrument_exposure, no_exposure
-from svc_risk.domain.policy import Account, AccountPolicy, Bounds, Instrument, InstrumentPolicy, bounds, limit_value
+from svc_risk.domain.market import market
+from svc_risk.domain.policy import Account, AccountPolicy, Bounds, Instrument, InstrumentPolicy, binding, bounds, limit_value
 from svc_risk.domain.reference_price import PriceSource, ReferencePrice
-from svc_risk.domain.setting import setting
 from svc_risk.domain.vocabulary import (
     AccountStatus,
     AssetClass,
@@ -123,17 +123,12 @@ def exposure_of(*positions: InstrumentExposure) -> AccountExposure:
 
 def facts(check: OrderCheck | None = None, **changes: Any) -> Facts:
     held = changes.get("position", FLAT)
-    known: dict[str, Any] = {
-        "account": account_policy(),
-        "trader": trader_bounds(),
-        "instrument": instrument_policy(),
-        "reference": reference(),
-        "market_open": True,
-    }
-    known |= {name: changes.pop(name) for name in known if name in changes}
+    owner, traded = changes.pop("account", account_policy()), changes.pop("instrument", instrument_policy())
+    priced, is_open = changes.pop("reference", reference()), changes.pop("market_open", True)
     fields: dict[str, Any] = {
         "check": order() if check is None else check,
-        "setting": setting(**known),
+        "binding": binding(owner, changes.pop("trader", trader_bounds()), traded),
+        "market": market(traded, priced, is_open=is_open),
         "exposure": exposure_of(held),
         "position": held,
         "reservation": None,
