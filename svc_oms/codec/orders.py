@@ -5,11 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 
 from kernel.errors import Reason
-from svc_oms.codec.scalars import decimal_text, reason_number, reason_of, text_of, timestamp
+from svc_oms.codec.scalars import decimal_text, reason_number, reason_of, text_of, time_field, timestamp
 from svc_oms.domain import Breach, Order, OrderState, OrderType, Reject, Side, Terms, TimeInForce
 from svc_oms.domain.events import Execution
 from trademesh.oms.v1 import events_pb2, execution_pb2, order_pb2
 from trademesh.risk.v1 import limit_pb2
+
+_CREATE_TIME = order_pb2.Order.CREATE_TIME_FIELD_NUMBER
+_UPDATE_TIME = order_pb2.Order.UPDATE_TIME_FIELD_NUMBER
+_TERMINAL_TIME = order_pb2.Order.TERMINAL_TIME_FIELD_NUMBER
 
 _SIDES = {int(side): side for side in Side}
 _TYPES = {int(kind): kind for kind in OrderType}
@@ -47,12 +51,14 @@ def order_message(order: Order) -> order_pb2.Order:
     )
 
 
-def begun_message(order: Order) -> order_pb2.Order:
-    """Return what `order_message` returns, for an order at version 1: it has neither fills nor requests, and every order passes here."""
-    terms, created = order.terms, timestamp(order.create_time)
+def begun_order(order: Order) -> bytes:
+    """Return what `order_message` serializes to, for an order at version 1: it has neither fills nor requests, and every order passes
+    here.
+    """
+    terms, created = order.terms, order.create_time
     quantity = text_of(terms.quantity)
     live = order.reject is None
-    return order_pb2.Order(
+    message = order_pb2.Order(
         order_id=terms.order_id,
         client_order_id=terms.client_order_id,
         account_id=terms.account_id,
@@ -71,10 +77,9 @@ def begun_message(order: Order) -> order_pb2.Order:
         etag="1",
         principal=terms.principal,
         venue=terms.venue,
-        create_time=created,
-        update_time=created,
-        terminal_time=None if live else created,
     )
+    times = time_field(_CREATE_TIME, created) + time_field(_UPDATE_TIME, created)
+    return message.SerializeToString() + (times if live else times + time_field(_TERMINAL_TIME, created))
 
 
 def abandoned_message(order: Order) -> order_pb2.Order:

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Reason
 from kernel.values import format_decimal
+from kernel.wire import message_field
 from trademesh.error.v1 import error_reason_pb2
 
 REASON_PREFIX = "ERROR_REASON_"
@@ -26,6 +27,12 @@ def timestamp(time: datetime) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(time)
     return message
+
+
+@lru_cache(maxsize=256)
+def time_field(number: int, time: datetime) -> bytes:
+    """Return a field that holds a time, as protobuf writes it."""
+    return message_field(number, timestamp(time).SerializeToString())
 
 
 def moment(message: Timestamp) -> datetime:

@@ -65,7 +65,7 @@ def _abandoned(event: e.OrderAbandoned) -> Order:
 def _next(order: Order, time: datetime, state: OrderState | None = None, **facts: Any) -> Order:
     state = order.state if state is None else state
     terminal_time = (order.terminal_time or time) if state in TERMINAL else None
-    return replace(order, version=order.version + 1, update_time=time, state=state, terminal_time=terminal_time, **facts)
+    return order._replace(version=order.version + 1, update_time=time, state=state, terminal_time=terminal_time, **facts)
 
 
 def _moved(order: Order, fact: Fact, quantity: Decimal | None = None) -> OrderState:

@@ -26,7 +26,7 @@ from kernel.server_context import current_call
 from kernel.validation import check
 from svc_oms.clients import RETRY_SECONDS, PreTrade
 from svc_oms.codec.events import encode
-from svc_oms.codec.orders import begun_message, order_message, risk_reject
+from svc_oms.codec.orders import begun_order, order_message, risk_reject
 from svc_oms.codec.requests import NewOrder, OrderCommand, is_plain, new_order, new_order_checks
 from svc_oms.codec.scalars import reason_of, timestamp
 from svc_oms.domain import Order, OrderState, abandoned, evolve, place
@@ -127,7 +127,7 @@ class OrderEntry:
                 continue
             (event,) = place(None, command)
             order = evolve(None, event)
-            creations.append(Creation(order, encode(event, None), begun_message(order).SerializeToString()))
+            creations.append(Creation(order, encode(event, None), begun_order(order)))
             decided.append(index)
             outcomes.append(_NOT_YET)
         if creations:

@@ -10,6 +10,7 @@ from kernel.errors import StaleVersionError
 from kernel.events.postgres import PostgresEventStore
 from kernel.ports import Commit, CommitOutcome, LogPosition, NewEvent, StreamAppend
 from kernel.postgres import Database, Record, Transaction
+from kernel.postgres.arrays import integers, texts
 from svc_oms.codec.events import decode_payload, encode
 from svc_oms.domain import Order, evolve, fold
 from svc_oms.domain.events import Event
@@ -19,7 +20,12 @@ from svc_oms.store.projection import PROJECT, Projection
 STREAM_PREFIX = "order-"
 
 _FIRST_EVENTS = "SELECT stream_id, type, payload, tx, position FROM orders_first_events($1)"
-_CREATE = "SELECT tx, positions FROM orders_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+_CREATE = """
+SELECT tx, positions FROM orders_create(
+    $1::text::text[], $2::text::text[], $3::text::text[], $4::text::text[], $5::text::text[], $6::text::text[],
+    $7::text::smallint[], $8::text::smallint[], $9::text::text[], $10, $11, $12::text::int[]
+)
+"""
 _EVENTS_AFTER = "SELECT stream_id, type, payload FROM orders_events_after($1, $2)"
 
 
@@ -164,9 +170,8 @@ class OrderStore:
             OutcomeUnknownError: all or nothing was recorded; read the keys.
         """
         ordered = sorted(range(len(creations)), key=lambda index: creations[index].order.terms.order_id)
-        rows = [(*_creation_row(creations[index]), index) for index in ordered]
         async with self.database.write_connection() as connection:
-            row = await connection.fetchrow(_CREATE, *(list(column) for column in zip(*rows, strict=True)))
+            row = await connection.fetchrow(_CREATE, *_creation_columns([creations[index] for index in ordered]), integers(ordered))
         assert row is not None
         self.log.announce()
         tx, outcomes = row["tx"], [_UNDECIDED] * len(creations)
@@ -193,20 +198,20 @@ class OrderStore:
 _UNDECIDED: CommitOutcome = LogPosition(0, 0)
 
 
-def _creation_row(creation: Creation) -> tuple[object, ...]:
-    order, terms, event = creation.order, creation.order.terms, creation.event
+def _creation_columns(creations: Sequence[Creation]) -> tuple[object, ...]:
+    terms = [creation.order.terms for creation in creations]
     return (
-        terms.order_id,
-        terms.account_id,
-        terms.tenant,
-        terms.principal,
-        terms.instrument_id,
-        terms.venue,
-        terms.side,
-        order.state,
-        event.type,
-        event.payload,
-        creation.snapshot,
+        texts([item.order_id for item in terms]),
+        texts([item.account_id for item in terms]),
+        texts([item.tenant for item in terms]),
+        texts([item.principal for item in terms]),
+        texts([item.instrument_id for item in terms]),
+        texts([item.venue for item in terms]),
+        integers([item.side for item in terms]),
+        integers([creation.order.state for creation in creations]),
+        texts([creation.event.type for creation in creations]),
+        [creation.event.payload for creation in creations],
+        [creation.snapshot for creation in creations],
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from svc_oms.store import fix_sessions, keys, kill_switches, orders, projection, reads, venue_requests
 from tests.fakes.postgres import kernel_statements
 from tests.fakes.postgres.kernel_statements import append, one, stream_events
-from tests.fakes.postgres.rows import Row, columns, rows
+from tests.fakes.postgres.rows import Row, columns, integers, rows, texts
 from tests.fakes.postgres.server import Handler, MemoryPostgres, Tx
 
 TABLES = (*kernel_statements.TABLES, "orders", "execution", "venue_request", "request_key", "kill_switch", "fix_session", "fix_message")
@@ -52,19 +52,22 @@ async def _events_after(tx: Tx, streams: Sequence[str], versions: Sequence[int])
 
 async def _create(
     tx: Tx,
-    order_ids: Sequence[str],
-    accounts: Sequence[str],
-    tenants: Sequence[str],
-    principals: Sequence[str],
-    instruments: Sequence[str],
-    venues: Sequence[str],
-    sides: Sequence[int],
-    states: Sequence[int],
-    types: Sequence[str],
+    order_literal: str,
+    account_literal: str,
+    tenant_literal: str,
+    principal_literal: str,
+    instrument_literal: str,
+    venue_literal: str,
+    side_literal: str,
+    state_literal: str,
+    type_literal: str,
     payloads: Sequence[bytes],
     snapshots: Sequence[bytes],
-    arrivals: Sequence[int],
+    arrival_literal: str,
 ) -> list[Row]:
+    order_ids, accounts, tenants = texts(order_literal), texts(account_literal), texts(tenant_literal)
+    principals, instruments, venues = texts(principal_literal), texts(instrument_literal), texts(venue_literal)
+    sides, states, arrivals, types = integers(side_literal), integers(state_literal), integers(arrival_literal), texts(type_literal)
     count = len(order_ids)
     assert list(order_ids) == sorted(set(order_ids)), "orders are given in ascending id"
     numbers, ones, streams = list(range(1, count + 1)), [1] * count, [f"order-{order_id}" for order_id in order_ids]

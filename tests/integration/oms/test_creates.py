@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -10,6 +11,7 @@ from kernel.errors import AlreadyExistsError, FailedPreconditionError, InvalidAr
 from kernel.ids import order_id as derived_order_id
 from kernel.ports import CommitOutcome
 from svc_oms.codec.events import decode
+from svc_oms.codec.requests import OrderCommand
 from svc_oms.domain import fold
 from svc_oms.servicer.creates import Created
 from svc_oms.store.orders import Creation, stream_of
@@ -34,6 +36,16 @@ async def test_an_accepted_order_is_durable_and_readable(replica: Replica) -> No
     row = await replica.reads.order(created.order.order_id)
     assert row is not None
     assert order_pb2.Order.FromString(row.snapshot) == created.order == await refolded(replica, created.order.order_id)
+
+
+@pytest.mark.parametrize("principal", ['o"brien', "back\\slash", "{a,b}", "NULL", "tr\u00e4der \u2603", " "])
+async def test_any_principal_is_stored_as_it_is(replica: Replica, principal: str) -> None:
+    """Ids travel to the database as one array literal, and a principal is what the token says."""
+    commands = [OrderCommand(world.order_request(), dataclasses.replace(world.USER, principal=name)) for name in ("plain", principal)]
+    outcomes = await replica.create_all(commands)
+    assert all(isinstance(outcome, Created) for outcome in outcomes)
+    rows = await replica.database.fetch("SELECT principal FROM orders ORDER BY sequence")
+    assert [row["principal"] for row in rows] == ["plain", principal]
 
 
 async def test_a_refused_order_is_kept_with_every_breach(replica: Replica, risk: FakeRisk) -> None:

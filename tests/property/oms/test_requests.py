@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from kernel.errors import InvalidArgumentError, Reason
 from kernel.validation import check
-from svc_oms.codec.orders import begun_message, order_message
+from svc_oms.codec.orders import begun_order, order_message
 from svc_oms.codec.requests import is_plain, new_order
 from svc_oms.domain import Reject, evolve
 from svc_oms.domain.events import OrderAccepted, OrderRejected
 from tests.integration.oms.world import USER
 from tests.unit.oms import make
-from trademesh.oms.v1 import order_service_pb2
+from trademesh.oms.v1 import order_pb2, order_service_pb2
 
 ODD = st.text(alphabet="AZaz09.-_:~/ \n\x00é٣", max_size=36)
 IDS = st.sampled_from(["ACC-1", "AAPL", "BTC-USD", "-A", "A" * 32, "A" * 33, "a", "A\n", "k~1"]) | ODD
@@ -88,4 +88,4 @@ def test_an_order_that_begins_looks_as_any_other(labels: dict[str, str], *, refu
     terms = make.terms(labels=labels, limit_price=make.terms().limit_price if limit else None)
     reject = Reject(Reason.MARKET_CLOSED, "closed")
     order = evolve(None, OrderRejected(terms, reject, make.START) if refused else OrderAccepted(terms, make.START))
-    assert begun_message(order) == order_message(order)
+    assert order_pb2.Order.FromString(begun_order(order)) == order_message(order)

@@ -53,7 +53,7 @@ def terms(**changes: Any) -> Terms:
         b"\x01" * 32,
         VENUE,
     )
-    return dataclasses.replace(given, **changes)
+    return given._replace(**changes)
 
 
 def placed(**changes: Any) -> Order:
