@@ -25,7 +25,7 @@ from kernel.telemetry import Sample
 _logger = logging.getLogger(__name__)
 
 PAGE_EVENTS = 1_000
-GATHER_SECONDS = 0.05
+GATHER_SECONDS = 0.1
 """Pause after a round that was not full: a round costs a transaction, however few its events are."""
 
 SILENCE_SECONDS = 1.0

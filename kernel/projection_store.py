@@ -20,12 +20,12 @@ Handler = Callable[[Any, Sequence[RecordedEvent]], Awaitable[None]]
 class ReadModel(Protocol):
     """What a projection changes. A model without versions of its own is a `Handler` in `Inboxed`."""
 
-    def plain(self, events: Sequence[RecordedEvent]) -> Mapping[str, Sequence[RecordedEvent]]:
-        """Return the streams, each with all its events of the batch, that `settle` may apply apart from the rest; pure."""
+    def plain(self, events: Sequence[RecordedEvent]) -> Mapping[str, Any]:
+        """Return the streams whose events of this batch `settle` may apply apart from the rest, each with what it needs for that; pure."""
         ...
 
-    async def settle(self, transaction: Any, plain: Mapping[str, Sequence[RecordedEvent]]) -> Collection[str]:
-        """Apply plain streams whose version in the read model is right before their events, in a transaction that does nothing else before.
+    async def settle(self, transaction: Any, plain: Mapping[str, Any]) -> Collection[str]:
+        """Apply plain streams whose version in the read model is right before their events, in a transaction of their own.
 
         It is the condition on the version that makes repetitions harmless here, so it must be part of the write.
 
@@ -53,11 +53,11 @@ class Inboxed:
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
 
-    def plain(self, events: Sequence[RecordedEvent]) -> Mapping[str, Sequence[RecordedEvent]]:
+    def plain(self, events: Sequence[RecordedEvent]) -> Mapping[str, Any]:
         """See `ReadModel.plain`."""
         return {}
 
-    async def settle(self, transaction: Any, plain: Mapping[str, Sequence[RecordedEvent]]) -> Collection[str]:
+    async def settle(self, transaction: Any, plain: Mapping[str, Any]) -> Collection[str]:
         """See `ReadModel.settle`."""
         return plain
 
@@ -117,12 +117,8 @@ def fresh(events: Sequence[RecordedEvent], versions: dict[str, int]) -> list[Rec
     return new
 
 
-def remaining(
-    events: Sequence[RecordedEvent], plain: Mapping[str, Sequence[RecordedEvent]], left: Collection[str]
-) -> Sequence[RecordedEvent]:
-    """Return the events that are not settled, in order."""
-    if not left and sum(map(len, plain.values())) == len(events):
-        return ()
+def remaining(events: Sequence[RecordedEvent], plain: Collection[str], left: Collection[str]) -> list[RecordedEvent]:
+    """Return the events that are not settled, in order: of streams that are not plain, or were left."""
     return [event for event in events if event.stream_id not in plain or event.stream_id in left]
 
 
@@ -157,7 +153,7 @@ class PostgresProjectionStore:
             async with self._database.transaction() as transaction:
                 await self._leases.assert_held(transaction, lease)
                 left = await model.settle(transaction, plain)
-                rest = remaining(events, plain, left)
+                rest: Sequence[RecordedEvent] = remaining(events, plain, left)
                 if not rest:
                     await _move(transaction, projection, source, through)
             if not rest:

@@ -25,7 +25,7 @@ class Reservations:
     def __init__(self, facts: FactStore) -> None:
         self._facts = facts
 
-    def plain(self, events: Sequence[RecordedEvent]) -> Mapping[str, Sequence[RecordedEvent]]:
+    def plain(self, events: Sequence[RecordedEvent]) -> Mapping[str, Step]:
         """Return the orders whose events move nothing reserved: see `step`."""
         streams: dict[str, list[RecordedEvent]] = {}
         for event in events:
@@ -34,12 +34,11 @@ class Reservations:
                 streams[event.stream_id] = [event]
             else:
                 known.append(event)
-        return {stream_id: found for stream_id, found in streams.items() if step(found) is not None}
+        return {stream_id: found for stream_id, own in streams.items() if (found := step(own)) is not None}
 
-    async def settle(self, transaction: Any, plain: Mapping[str, Sequence[RecordedEvent]]) -> Collection[str]:
+    async def settle(self, transaction: Any, plain: Mapping[str, Step]) -> Collection[str]:
         """Advance the reservations of plain orders; return the streams of the others."""
-        steps = [found for events in plain.values() if (found := step(events)) is not None]
-        return {order_stream(order_id) for order_id in await self._facts.advance(transaction, steps)}
+        return {order_stream(order_id) for order_id in await self._facts.advance(transaction, plain.values())}
 
     async def applied(self, transaction: Any, stream_ids: Collection[str]) -> Mapping[str, int]:
         """Return how far orders are folded into their reservations."""
@@ -54,21 +53,25 @@ class Reservations:
 def step(events: Sequence[RecordedEvent]) -> Step | None:
     """Return what the events of one stream come to if they are those of an order and move nothing reserved; else None.
 
-    Such are an acceptance, which confirms what was reserved, a rejection of what was never reserved, and events that are no facts.
+    Such are an acceptance, which confirms what was reserved, a rejection, after which nothing is, and events that are no facts.
     """
     first, last = events[0], events[-1]
     order_id = order_of(first.stream_id)
     if order_id is None or last.version - first.version != len(events) - 1:
         return None
-    status = _BEGINNINGS.get(first.type) if first.version == 1 else None
-    if status is None and (first.version == 1 or is_fact(first.type)):
+    status = None
+    if first.version == 1:
+        status = _BEGINNINGS.get(first.type)
+        if status is None:
+            return None
+    elif is_fact(first.type):
         return None
-    if any(is_fact(event.type) for event in events[1:]):
+    if last is not first and any(is_fact(event.type) for event in events[1:]):
         return None
     return Step(order_id, first.version - 1, last.version, status)
 
 
-_BEGINNINGS = {"oms.v1.OrderAccepted": ReservationStatus.UNCONFIRMED, "oms.v1.OrderRejected": ReservationStatus.REFUSED}
+_BEGINNINGS = {"oms.v1.OrderAccepted": int(ReservationStatus.UNCONFIRMED), "oms.v1.OrderRejected": int(ReservationStatus.REFUSED)}
 
 
 def order_projection(

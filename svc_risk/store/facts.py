@@ -9,7 +9,7 @@ from typing import NamedTuple
 from kernel.ports import LogPosition, RecordedEvent
 from kernel.postgres import Database, Record, Transaction
 from svc_risk.codec.orders import order_of, read_fact
-from svc_risk.domain.reservation import Accepted, Ended, OrderFact, ReservationStatus
+from svc_risk.domain.reservation import Accepted, Ended, OrderFact
 from svc_risk.domain.vocabulary import OrderState
 from svc_risk.store.arrays import numbers, uuids
 from svc_risk.store.ledger import Ledger, Wanted
@@ -57,15 +57,15 @@ class Resolution(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Events of an order that move nothing reserved: those above version `before`, up to `after`.
+    """Events of an order that move nothing reserved: those above version `before`, None for whatever it stands at, up to `after`.
 
-    `status` is what the reservation must stand at, None for any. One that is unconfirmed is confirmed by them.
+    `status` is the `ReservationStatus` at which the reservation must stand, None for any. One that is unconfirmed is confirmed by them.
     """
 
     order_id: str
-    before: int
+    before: int | None
     after: int
-    status: ReservationStatus | None
+    status: int | None
 
 
 class _Fact(NamedTuple):
@@ -85,7 +85,7 @@ class FactStore:
         """Take steps, without a lock on any account, and return the orders whose reservation did not stand where theirs begins."""
         order_ids, before, after, status = zip(*sorted(steps), strict=True)
         behind: Sequence[str] | None = await transaction.fetchval(
-            _ADVANCE, uuids(order_ids), numbers(before), numbers(after), numbers([None if s is None else s.value for s in status])
+            _ADVANCE, uuids(order_ids), numbers(before), numbers(after), numbers(status)
         )
         return behind or ()
 
@@ -108,7 +108,7 @@ class FactStore:
         folded = await self._fold(transaction, facts, last) if facts else set()
         # Orders that said nothing here that moves their reservation; their accounts are not locked.
         moved = {item.order_id for item in facts}
-        steps = [Step(order_id, 0, version, None) for order_id, version in last.items() if order_id not in moved]
+        steps = [Step(order_id, None, version, None) for order_id, version in last.items() if order_id not in moved]
         if steps:
             folded |= {item.order_id for item in steps}.difference(await self.advance(transaction, steps))
         return folded

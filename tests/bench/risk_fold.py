@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import uvloop
@@ -18,7 +19,8 @@ from kernel.clock import SystemClock
 from kernel.event_records import from_record
 from kernel.eventlog_servicer import EventLogServicer
 from kernel.events.postgres import PostgresEventStore
-from kernel.ports import Commit, HeldLease, NewEvent, RecordedEvent
+from kernel.identity import Identity
+from kernel.ports import Commit, HeldLease, NewEvent
 from kernel.postgres import KERNEL_MIGRATIONS, Database, migrate
 from kernel.server_context import CallContext
 from kernel.values import use_exact_decimals
@@ -38,22 +40,25 @@ ORDERS = 10_000
 CHECKS_BATCH = 200
 
 
-class Meter:
-    """CPU seconds of this process and of PostgreSQL, since the last look."""
+class Figures(NamedTuple):
+    """CPU microseconds an order, and what a round takes."""
 
-    def __init__(self, pid: int) -> None:
-        self._server = psutil.Process(pid)
-        self._last = self._now()
+    reading: float
+    reading_postgres: float
+    decoding: float
+    folding: float
+    folding_postgres: float
+    round_ms: float
 
-    def _now(self) -> tuple[float, float]:
-        return time.process_time(), sum(sum(process.cpu_times()[:2]) for process in (self._server, *self._server.children()))
-
-    def lap(self) -> tuple[float, float]:
-        """Return what was used since the last call, in microseconds an order: Python, PostgreSQL."""
-        now = self._now()
-        used = tuple(1e6 * (after - before) / ORDERS for before, after in zip(self._last, now, strict=True))
-        self._last = now
-        return used[0], used[1]
+    def line(self, size: int) -> str:
+        """Return the figures as a line."""
+        python, postgres = self.reading + self.decoding + self.folding, self.reading_postgres + self.folding_postgres
+        return (
+            f"rounds of {size:>4}: {python + postgres:>5.1f} us an order. Python: reading {self.reading:.1f}, "
+            f"decoding {self.decoding:.1f}, folding {self.folding:.1f}; "
+            f"PostgreSQL: reading {self.reading_postgres:.1f}, folding {self.folding_postgres:.1f}; "
+            f"{self.round_ms:.1f} ms a round"
+        )
 
 
 async def measure(server: EmbeddedPostgres, size: int) -> str:
@@ -68,42 +73,38 @@ async def measure(server: EmbeddedPostgres, size: int) -> str:
     checks = orders(ORDERS)
     for start in range(0, ORDERS, CHECKS_BATCH):
         await stores.checks.decide(checks[start : start + CHECKS_BATCH])
-    line = await _follow(oms, stores, checks, size, Meter(server.pid))
+    line = await _follow(oms, stores, checks, size, server.pid)
     await stores.log.close()
     await database.close()
     return line
 
 
-async def _follow(oms: ServiceDatabase, stores: Stores, checks: list[OrderCheck], size: int, meter: Meter) -> str:
+async def _follow(oms: ServiceDatabase, stores: Stores, checks: list[OrderCheck], size: int, pid: int) -> str:
     database = await Database.open(oms.dsn)
     log = PostgresEventStore(database)
     for start in range(0, ORDERS, CHECKS_BATCH):
         events = [accepted(check) for check in checks[start : start + CHECKS_BATCH]]
         await log.commit([Commit.single(event.stream_id, 0, NewEvent(event.type, event.payload)) for event in events])
     await log.close()
-    servicer, context = EventLogServicer(log), CallContext.__new__(CallContext)
     lease = await stores.leases.acquire("bench")
     assert lease is not None
-    meter.lap()
-    pages = await _read(servicer, context, size)
-    read = meter.lap()
-    rounds = [_decode(page) for page in pages]
-    decoded = meter.lap()
-    started = time.perf_counter()
-    applied = await _fold(stores, lease, rounds)
-    seconds = time.perf_counter() - started
-    folded = meter.lap()
+    python, postgres = time.process_time(), _server_seconds(pid)
+    pages = await _read(EventLogServicer(log), size)
+    reading, reading_postgres = time.process_time() - python, _server_seconds(pid) - postgres
+    postgres, started = _server_seconds(pid), time.perf_counter()
+    decoding, folding = await _fold(stores, lease, pages)
+    seconds, folding_postgres = time.perf_counter() - started, _server_seconds(pid) - postgres
     await database.close()
-    assert applied == ORDERS
-    return (
-        f"rounds of {size:>4}: reading {read[0]:>5.1f} us Python {read[1]:>5.1f} us PostgreSQL, decoding {decoded[0]:>5.1f} us Python, "
-        f"folding {folded[0]:>5.1f} us Python {folded[1]:>5.1f} us PostgreSQL; all {sum((*read, *decoded, *folded)):>5.1f} us an order, "
-        f"{1e3 * seconds / len(rounds):.1f} ms a round"
+    each = 1e6 / ORDERS
+    figures = Figures(
+        each * reading, each * reading_postgres, each * decoding, each * folding, each * folding_postgres, 1e3 * seconds / len(pages)
     )
+    return figures.line(size)
 
 
-async def _read(servicer: EventLogServicer, context: CallContext, size: int) -> list[bytes]:
+async def _read(servicer: EventLogServicer, size: int) -> list[bytes]:
     pages: list[bytes] = []
+    context = CallContext(Identity("svc-risk", None, ""))
     request = event_log_service_pb2.ReadEventsRequest(page_size=size)
     while True:
         response = await servicer.ReadEvents(request, context)
@@ -113,16 +114,22 @@ async def _read(servicer: EventLogServicer, context: CallContext, size: int) -> 
         request = event_log_service_pb2.ReadEventsRequest(page_size=size, after=response.next)
 
 
-def _decode(page: bytes) -> list[RecordedEvent]:
-    return [from_record(record) for record in event_log_service_pb2.ReadEventsResponse.FromString(page).events]
-
-
-async def _fold(stores: Stores, lease: HeldLease, rounds: list[list[RecordedEvent]]) -> int:
-    model = Reservations(stores.facts)
-    applied = 0
-    for events in rounds:
+async def _fold(stores: Stores, lease: HeldLease, pages: list[bytes]) -> tuple[float, float]:
+    """Fold all pages; return the CPU seconds that decoding and folding took here."""
+    model, decoding, folding, applied = Reservations(stores.facts), 0.0, 0.0, 0
+    for page in pages:
+        began = time.process_time()
+        events = [from_record(record) for record in event_log_service_pb2.ReadEventsResponse.FromString(page).events]
+        decoded = time.process_time()
         applied += await stores.projections.apply(lease, NAME, SOURCE, events[-1].position, events, model)
-    return applied
+        decoding, folding = decoding + decoded - began, folding + time.process_time() - decoded
+    assert applied == ORDERS
+    return decoding, folding
+
+
+def _server_seconds(pid: int) -> float:
+    server = psutil.Process(pid)
+    return sum(sum(process.cpu_times()[:2]) for process in (server, *server.children()))
 
 
 def main() -> None:

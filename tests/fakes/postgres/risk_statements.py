@@ -251,8 +251,8 @@ async def _advance(tx: Tx, order_ids: str, before: str, after: str, statuses: st
     return kernel_statements.one(behind or None, "behind")
 
 
-def _stands_before(row: Row | None, before: int, after: int, status: int | None) -> bool:
-    return row is not None and before <= row["order_version"] < after and status in (None, row["status"])
+def _stands_before(row: Row | None, before: int | None, after: int, status: int | None) -> bool:
+    return row is not None and row["order_version"] < after and before in (None, row["order_version"]) and status in (None, row["status"])
 
 
 async def _unconfirmed(tx: Tx, bound: timedelta, limit: int) -> list[Row]:
