@@ -161,9 +161,27 @@ def _varint(number: int) -> bytes:
     return bytes(groups)
 
 
-def encode_result(request_id: str, outcome: Outcome) -> bytes:
-    """Return the answer to one check, encoded."""
-    return outcome.answer if isinstance(outcome, FirstAnswer) else write_result(request_id, outcome).SerializeToString()
+class ResultWriter:
+    """Encodes answers. Approvals are many, so one message serves them all, each setting all its fields."""
+
+    def __init__(self) -> None:
+        self._message = pre_trade_service_pb2.OrderCheckResult()
+
+    def write(self, request_id: str, outcome: Outcome) -> bytes:
+        """Return the answer to one check, encoded."""
+        if isinstance(outcome, Approval):
+            self._message.request_id = request_id
+            _fill(self._message.approval, outcome)
+            return self._message.SerializeToString()
+        return outcome.answer if isinstance(outcome, FirstAnswer) else write_result(request_id, outcome).SerializeToString()
+
+
+def _fill(message: pre_trade_service_pb2.OrderApproval, approval: Approval) -> None:
+    """Set every field of the message."""
+    message.reserved_notional = text(approval.held.notional)
+    message.reference_price = text(approval.reference)
+    message.venue = approval.venue
+    message.tenant = approval.tenant
 
 
 def respell(result: bytes, request_id: str) -> bytes:
@@ -177,13 +195,9 @@ def write_result(request_id: str, outcome: Outcome) -> pre_trade_service_pb2.Ord
     """Return the answer to one check."""
     match outcome:
         case Approval():
-            approval = pre_trade_service_pb2.OrderApproval(
-                reserved_notional=text(outcome.held.notional),
-                reference_price=text(outcome.reference),
-                venue=outcome.venue,
-                tenant=outcome.tenant,
-            )
-            return pre_trade_service_pb2.OrderCheckResult(request_id=request_id, approval=approval)
+            result = pre_trade_service_pb2.OrderCheckResult(request_id=request_id)
+            _fill(result.approval, outcome)
+            return result
         case Refusal():
             refusal = pre_trade_service_pb2.OrderRefusal(
                 breaches=[write_breach(breach) for breach in outcome.breaches], tenant=outcome.tenant, venue=outcome.venue

@@ -33,25 +33,38 @@ def new_event(message: Message) -> NewEvent:
     return NewEvent(PREFIX + message.DESCRIPTOR.name, message.SerializeToString(deterministic=True))
 
 
-def write_exposure_event(event: e.ExposureEvent, event_time: Timestamp) -> NewEvent:
-    """Return an exposure event for the log."""
-    delta = _delta(event.delta)
-    message: Message
+class ExposureWriter:
+    """Writes the exposure events of one transaction. Approvals are many, so one message serves them all, each setting all its fields."""
+
+    def __init__(self, moment: datetime) -> None:
+        self._event_time = timestamp(moment)
+        self._reserved = events_pb2.ExposureReserved(event_time=self._event_time)
+
+    def write(self, event: e.ExposureEvent) -> tuple[str, bytes]:
+        """Return an event's stable name and payload."""
+        if isinstance(event, e.ExposureReserved):
+            message = self._reserved
+            _fill(message.delta, event.delta)
+            message.request_id = event.request_id
+            message.reference_price = text(event.reference)
+            return "risk.v1.ExposureReserved", message.SerializeToString()
+        other = _message(event, self._event_time)
+        return PREFIX + other.DESCRIPTOR.name, other.SerializeToString(deterministic=True)
+
+
+def _message(event: e.OrderRefused | e.ExposureReleased | e.ExposureAdjusted | e.ExposureFilled, event_time: Timestamp) -> Message:
+    delta = events_pb2.ExposureDelta()
+    _fill(delta, event.delta)
     match event:
-        case e.ExposureReserved():
-            message = events_pb2.ExposureReserved(
-                delta=delta, request_id=event.request_id, reference_price=text(event.reference), event_time=event_time
-            )
-            return NewEvent("risk.v1.ExposureReserved", message.SerializeToString())
         case e.OrderRefused():
             breaches = [write_breach(breach) for breach in event.breaches]
-            message = events_pb2.OrderRefused(delta=delta, request_id=event.request_id, breaches=breaches, event_time=event_time)
+            return events_pb2.OrderRefused(delta=delta, request_id=event.request_id, breaches=breaches, event_time=event_time)
         case e.ExposureReleased():
-            message = events_pb2.ExposureReleased(delta=delta, cause=event.cause, event_time=event_time)
+            return events_pb2.ExposureReleased(delta=delta, cause=event.cause, event_time=event_time)
         case e.ExposureAdjusted():
-            message = events_pb2.ExposureAdjusted(delta=delta, cause=event.cause, in_breach=event.in_breach, event_time=event_time)
+            return events_pb2.ExposureAdjusted(delta=delta, cause=event.cause, in_breach=event.in_breach, event_time=event_time)
         case e.ExposureFilled():
-            message = events_pb2.ExposureFilled(
+            return events_pb2.ExposureFilled(
                 delta=delta,
                 exec_id=event.exec_id,
                 position_delta=text(event.position_delta),
@@ -60,22 +73,18 @@ def write_exposure_event(event: e.ExposureEvent, event_time: Timestamp) -> NewEv
                 in_breach=event.in_breach,
                 event_time=event_time,
             )
-    return new_event(message)
 
 
-def _delta(delta: e.ExposureDelta) -> events_pb2.ExposureDelta:
-    return events_pb2.ExposureDelta(
-        account_id=delta.account_id,
-        instrument_id=delta.instrument_id,
-        order_id=delta.order_id,
-        side=delta.side.value,  # type: ignore[arg-type]  # our enums have the contract's numbers
-        delta_quantity=text(delta.quantity),
-        delta_notional=text(delta.notional),
-        open_notional=text(delta.open_notional),
-        gross_exposure=text(delta.gross),
-        open_limit=delta.open_limit,
-        gross_limit=delta.gross_limit,
-    )
+def _fill(message: events_pb2.ExposureDelta, delta: e.ExposureDelta) -> None:
+    """Set every field of the message."""
+    message.account_id, _, message.instrument_id, message.order_id, side, quantity, notional, opened, gross, open_limit, gross_limit = delta
+    message.side = side.value  # type: ignore[assignment]  # our enums have the contract's numbers
+    message.delta_quantity = text(quantity)
+    message.delta_notional = text(notional)
+    message.open_notional = text(opened)
+    message.gross_exposure = text(gross)
+    message.open_limit = open_limit
+    message.gross_limit = gross_limit
 
 
 _EXPOSURE_EVENTS: dict[str, type[Message]] = {

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kernel.errors import AbortedError, AlreadyExistsError, Reason, UnavailableError
 from kernel.ports import LogPosition
 from kernel.postgres import Database
-from svc_risk.codec.checks import encode_result
+from svc_risk.codec.checks import ResultWriter
 from svc_risk.domain.check import OrderCheck
 from svc_risk.domain.vocabulary import CheckKind
 from svc_risk.store.ledger import Ledger, Wanted
@@ -57,10 +57,10 @@ class CheckStore:
     async def _decide(self, checks: Sequence[OrderCheck]) -> list[Answer]:
         async with self._database.transaction() as transaction:
             book = await self._ledger.open(transaction, _wanted(checks))
-            results: list[bytes] = []
+            write, results = ResultWriter().write, list[bytes]()
             recorded: list[bytes] = []
             for check in checks:
-                result = encode_result(check.request_id, book.check(check))
+                result = write(check.request_id, book.check(check))
                 results.append(result)
                 if len(book.decided) > len(recorded):
                     recorded.append(result)

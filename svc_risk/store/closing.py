@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate
 
-from svc_risk.codec.events import exposure_stream, timestamp, write_exposure_event
+from svc_risk.codec.events import ExposureWriter, exposure_stream
 from svc_risk.domain.book import Book, Decided
 from svc_risk.domain.policy import Policy
 from svc_risk.store.arrays import names, numbers, uuids
@@ -35,20 +35,20 @@ def written(book: Book, entries: Sequence[tuple[Decided, bytes]]) -> tuple[objec
 
 
 def _events(book: Book) -> tuple[object, ...]:
-    event_time = timestamp(book.moment)
+    write = ExposureWriter(book.moment).write
     accounts = [event.delta.account_id for event in book.events]
     counts: dict[str, int] = {}
     for account_id in accounts:
         counts[account_id] = counts.get(account_id, 0) + 1
-    records = [write_exposure_event(event, event_time) for event in book.events]
+    records = [write(event) for event in book.events]
     return (
         names([exposure_stream(account_id) for account_id in counts]),
         numbers([book.accounts[account_id].version - count for account_id, count in counts.items()]),
         numbers(counts.values()),
         names([exposure_stream(account_id) for account_id in accounts]),
         numbers([event.delta.version for event in book.events]),
-        names([record.type for record in records]),
-        *_joined([record.payload for record in records]),
+        names([kind for kind, _ in records]),
+        *_joined([payload for _, payload in records]),
     )
 
 

@@ -33,7 +33,7 @@ from mesh.local.postgres import EmbeddedPostgres
 from svc_risk.codec.amounts import text
 from svc_risk.domain.check import OrderCheck
 from svc_risk.domain.vocabulary import LimitScope, LimitType
-from svc_risk.main import bindings, open_stores
+from svc_risk.main import bindings, open_stores, quiet_collector
 from svc_risk.servicer.pre_trade import PreTradeServicer
 from svc_risk.store import MIGRATIONS
 from svc_risk.store.ledger import ROW_TYPES
@@ -113,6 +113,7 @@ async def measure(server: EmbeddedPostgres, batch: int, profile: cProfile.Profil
     made, now = orders(ORDERS), Timestamp()
     now.GetCurrentTime()
     questions = [question(made[start : start + batch], now) for start in range(0, ORDERS - batch + 1, batch)]
+    quiet_collector()
     for data in questions[:5]:
         await answer(method, data)
     started, python, postgres = time.perf_counter(), time.process_time(), _server_seconds(server.pid)

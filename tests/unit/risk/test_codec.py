@@ -11,18 +11,19 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from kernel.errors import FailedPreconditionError, InvalidArgumentError, Reason
-from kernel.ports import LOG_START, RecordedEvent
+from kernel.ports import LOG_START, NewEvent, RecordedEvent
 from svc_risk.codec.amounts import text
-from svc_risk.codec.checks import REASON_NUMBERS, duplicate_key, write_result
-from svc_risk.codec.events import new_event, read_exposure_change, timestamp, write_exposure_event
+from svc_risk.codec.checks import REASON_NUMBERS, ResultWriter, duplicate_key, write_result
+from svc_risk.codec.events import ExposureWriter, new_event, read_exposure_change
 from svc_risk.codec.orders import order_of, read_fact
 from svc_risk.codec.resources import command_hash, kill_switch_stream, limit_stream, read_kill_switch, write_kill_switch
 from svc_risk.domain import events as e
 from svc_risk.domain import reservation as r
 from svc_risk.domain import vocabulary as v
 from svc_risk.domain.administration import KillSwitch, check_instrument, check_kill_switch, check_limit, told, updated_account
-from svc_risk.domain.check import Breach, FirstAnswer, Refusal
+from svc_risk.domain.check import Approval, Breach, FirstAnswer, Refusal
 from svc_risk.domain.decide import RULES
+from svc_risk.domain.exposure import FLAT, Held
 from svc_risk.store.arrays import blobs, names, numbers
 from tests.unit.risk.parts import NOW, account, instrument
 from trademesh.error.v1 import error_reason_pb2
@@ -156,7 +157,7 @@ def delta() -> e.ExposureDelta:
     ids=lambda event: type(event).__name__,
 )
 def test_every_exposure_event_shows_in_the_history(event: e.ExposureEvent) -> None:
-    written = write_exposure_event(event, timestamp(NOW))
+    written = NewEvent(*ExposureWriter(NOW).write(event))
     assert written.type == f"risk.v1.{type(event).__name__}"
     change = read_exposure_change(RecordedEvent(LOG_START, "exposure-ACC-1", 3, written.type, written.payload, b"", NOW))
     assert (change.version, change.order_id, change.delta_notional, change.open_notional, change.limit) == (3, "o-1", "-100.5", "7", "200")
@@ -174,6 +175,22 @@ def test_a_first_answer_is_given_again_byte_by_byte() -> None:
     first = write_result("r", refusal)
     assert len(first.refusal.breaches[0].text) == 256
     assert write_result("r", FirstAnswer(first.SerializeToString())) == first
+
+
+def test_nothing_of_one_approval_is_left_in_the_next() -> None:
+    first = Approval(Held(Decimal(1), Decimal(100)), Decimal(100), Decimal(99), "XSIM", "north", FLAT)
+    second = first._replace(held=Held(Decimal(0), Decimal(0)), reference=Decimal("0.5"), venue="", tenant="")
+    writer = ResultWriter()
+    for outcome in (first, second, FirstAnswer(b"as it was"), first):
+        again = ResultWriter().write("r", outcome) if isinstance(outcome, FirstAnswer) else write_result("r", outcome).SerializeToString()
+        assert writer.write("r", outcome) == again
+    events = [
+        e.ExposureReserved(delta(), "r", Decimal(100)),
+        e.ExposureReserved(delta()._replace(open_limit="", gross_limit="", side=v.Side.SELL, quantity=Decimal(0)), "", Decimal(0)),
+        e.ExposureReserved(delta(), "r", Decimal(100)),
+    ]
+    shared = ExposureWriter(NOW)
+    assert [shared.write(event) for event in events] == [ExposureWriter(NOW).write(event) for event in events]
 
 
 def test_a_duplicate_key_is_that_of_the_numbers_not_of_their_spelling() -> None:
