@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from kernel.batcher import Batcher
@@ -59,11 +59,9 @@ class OrderDesk:
         position = max((outcome.position for outcome in outcomes if isinstance(outcome, Created)), default=LOG_START)
         return batch_response([outcome.snapshot if isinstance(outcome, Created) else to_status(outcome) for outcome in outcomes], position)
 
-    async def enter_orders(self, requests: AsyncIterator[Any], context: CallContext) -> AsyncIterator[Response]:
+    def enter_orders(self, requests: AsyncIterator[Any], context: CallContext) -> AsyncGenerator[Response, None]:
         """Serve EnterOrders."""
-        stream = EntryStream(self._orders, self._requests, context, self._clock)
-        async for response in stream.serve(requests):
-            yield response
+        return EntryStream(self._orders, self._requests, context, self._clock).serve(requests)
 
 
 def deadline_of(context: CallContext, clock: Clock) -> float | None:

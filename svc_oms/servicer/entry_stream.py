@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 from kernel.batcher import Batcher
@@ -71,7 +71,7 @@ class EntryStream:
         self._room = asyncio.Event()
         self._room.set()
 
-    async def serve(self, requests: AsyncIterator[Any]) -> AsyncIterator[Response]:
+    async def serve(self, requests: AsyncIterator[Any]) -> AsyncGenerator[Response, None]:
         """Yield results until the client has closed its side and every command has its result, or the stream has to end."""
         reader = asyncio.create_task(self._read(requests), name="enter-orders-reader")
         drain = asyncio.create_task(self._draining.wait()) if self._draining is not None else None
