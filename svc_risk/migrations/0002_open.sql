@@ -1,8 +1,8 @@
 -- A position as a line of words, for `risk_open`.
-CREATE FUNCTION risk_position_line(p position_exposure) RETURNS text LANGUAGE sql STABLE RETURN concat_ws(
-    ' ', p.account_id, p.instrument_id, trim_scale(p.position), trim_scale(p.mark), trim_scale(p.buy_quantity), trim_scale(p.buy_notional),
-    trim_scale(p.sell_quantity), trim_scale(p.sell_notional)
-);
+CREATE FUNCTION risk_position_line(p position_exposure) RETURNS text LANGUAGE sql STABLE RETURN
+    p.account_id || ' ' || p.instrument_id || ' ' || trim_scale(p.position)::text || ' ' || trim_scale(p.mark)::text
+    || ' ' || trim_scale(p.buy_quantity)::text || ' ' || trim_scale(p.buy_notional)::text
+    || ' ' || trim_scale(p.sell_quantity)::text || ' ' || trim_scale(p.sell_notional)::text;
 
 -- Lock what a batch touches, in order, and read what those locks protect, in one round trip. Each statement of a function sees what was
 -- committed before it began, so what is read after a lock is what the lock's last holder left.
@@ -32,17 +32,18 @@ BEGIN
     SELECT p.version INTO policy_version FROM policy p;
 
     SELECT string_agg(
-        concat_ws(
-            ' ', l.account_id, l.version, trim_scale(l.buy_notional), trim_scale(l.sell_notional), trim_scale(l.gross), l.reservation_count,
-            l.rate_tick, (extract(epoch FROM l.marked_at) * 1000000)::bigint, encode(l.rate_counts, 'hex')
-        ), E'\n'
+        l.account_id || ' ' || l.version::text || ' ' || trim_scale(l.buy_notional)::text || ' ' || trim_scale(l.sell_notional)::text
+        || ' ' || trim_scale(l.gross)::text || ' ' || l.reservation_count::text || ' ' || l.rate_tick::text
+        || ' ' || ((extract(epoch FROM l.marked_at) * 1000000)::bigint)::text || ' ' || encode(l.rate_counts, 'hex'), E'\n'
     ), coalesce(array_agg(l.account_id) FILTER (WHERE l.marked_at < clock_timestamp() - p_mark_age), '{}') INTO accounts, revalued
     FROM (SELECT * FROM account_exposure a WHERE a.account_id = ANY (p_accounts) ORDER BY a.account_id FOR NO KEY UPDATE) l;
 
     IF cardinality(p_traders) > 0 AND EXISTS (SELECT FROM risk_limit l WHERE l.scope = 2 AND l.type = 7) THEN
-        INSERT INTO trader_rate (principal, rate_tick, rate_counts)
-        SELECT u.principal, 0, '' FROM unnest(p_traders) WITH ORDINALITY AS u (principal, n) ORDER BY u.n
-        ON CONFLICT DO NOTHING;
+        IF (SELECT count(*) FROM trader_rate t WHERE t.principal = ANY (p_traders)) < cardinality(p_traders) THEN
+            INSERT INTO trader_rate (principal, rate_tick, rate_counts)
+            SELECT u.principal, 0, '' FROM unnest(p_traders) WITH ORDINALITY AS u (principal, n) ORDER BY u.n
+            ON CONFLICT DO NOTHING;
+        END IF;
         SELECT array_agg(ROW (l.*)::trader_rate) INTO traders
         FROM (SELECT * FROM trader_rate t WHERE t.principal = ANY (p_traders) ORDER BY t.principal FOR NO KEY UPDATE) l;
     END IF;
