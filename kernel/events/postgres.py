@@ -96,7 +96,7 @@ class PostgresEventStore:
 
     def announce(self) -> None:
         """Wake the log's followers, here and in other processes: events were committed by a statement of the service's own that calls
-        `event_append`.
+        `event_append` or `event_extend`.
         """
         self._appended()
 
