@@ -13,6 +13,9 @@ from kernel.lease import PostgresLeases
 from kernel.ports import LOG_START, HeldLease, Leases, LogPosition, RecordedEvent
 from kernel.postgres.database import Database, Transaction
 
+TRANSACTION_EVENTS_MAX = 200
+"""Events, plain ones aside, that one transaction applies: what it locks, calls wait for."""
+
 Handler = Callable[[Any, Sequence[RecordedEvent]], Awaitable[None]]
 """Changes the read model in the given transaction for events in log order; each event is given once, whatever repeats. Raise to refuse."""
 
@@ -94,8 +97,8 @@ class ProjectionStore(Protocol):
         Raises:
             LeaseLostError: the lease is not held.
             VersionGapError: an event's predecessor is missing.
-            Exception: what the model raised. In each case the cursor stands, and of the events nothing was applied, or only plain streams:
-                telling all again does no harm.
+            Exception: what the model raised. In each case the cursor stands. Some of the events may have been applied; telling all again
+                applies the others.
         """
         ...
 
@@ -146,7 +149,8 @@ class PostgresProjectionStore:
     ) -> int:
         """See `ProjectionStore.apply`.
 
-        Plain streams are a transaction of their own: what the rest reads and locks comes before rows that plain streams write.
+        Plain streams are a transaction of their own: what the rest reads and locks comes before rows that plain streams write. The rest is
+        one or several; the last one moves the cursor.
         """
         plain = model.plain(events)
         if plain:
@@ -160,11 +164,15 @@ class PostgresProjectionStore:
                 return len(events)
         else:
             rest = events
-        async with self._database.transaction() as transaction:
-            # The lease's share lock also keeps a second replica from applying anything until this transaction has ended.
-            await self._leases.assert_held(transaction, lease)
-            new = await self._apply(transaction, projection, source, rest, model)
-            await _move(transaction, projection, source, through)
+        new = 0
+        for start in range(0, max(len(rest), 1), TRANSACTION_EVENTS_MAX):
+            part = rest[start : start + TRANSACTION_EVENTS_MAX]
+            async with self._database.transaction() as transaction:
+                # The lease's share lock also keeps a second replica from applying anything until this transaction has ended.
+                await self._leases.assert_held(transaction, lease)
+                new += await self._apply(transaction, projection, source, part, model)
+                if start + len(part) == len(rest):
+                    await _move(transaction, projection, source, through)
         return len(events) - len(rest) + new
 
     async def _apply(

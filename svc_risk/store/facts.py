@@ -18,7 +18,7 @@ ORPHANS_MAX = 500
 """Orphans settled at once."""
 ABANDONED = "oms.v1.OrderAbandoned"
 
-_KNOWN = "SELECT order_id, account_id, instrument_id FROM reservation WHERE order_id = ANY ($1::uuid[])"
+_KNOWN = "SELECT order_id::text, account_id, instrument_id FROM reservation WHERE order_id = ANY ($1::uuid[])"
 _VERSIONS = "SELECT order_id::text, order_version FROM reservation WHERE order_id = ANY ($1::text::uuid[]) AND order_version > 0"
 _ADVANCE = "SELECT risk_advance($1::text::uuid[], $2::text::int[], $3::text::int[], $4::text::smallint[])"
 # Younger than this bound nothing is an orphan; older than what the last sweep settled, nothing is one any more.
@@ -138,7 +138,7 @@ class FactStore:
         unplaced = list({fact.order_id for fact in facts} - places.keys())
         if unplaced:
             for order_id, account_id, instrument_id in await transaction.fetch(_KNOWN, unplaced):
-                places[str(order_id)] = account_id, instrument_id
+                places[order_id] = account_id, instrument_id
         return places
 
     async def orphans(self, bound_seconds: float) -> list[Orphan]:

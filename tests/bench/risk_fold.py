@@ -1,7 +1,8 @@
-"""What following svc_oms's log costs: `python -m tests.bench.risk_fold [round sizes]` folds accepted orders over 50 accounts.
+"""What following svc_oms's log costs: `python -m tests.bench.risk_fold [round sizes]` folds orders over 50 accounts.
 
-All that the mesh does for it but gRPC itself is measured, for each size of a round: reading pages and encoding the answer (svc_oms),
-decoding it and folding it into reservations (svc_risk), and PostgreSQL under both.
+First their acceptances, the commonest events by far, and then a fill of each. All that the mesh does for it but gRPC itself is measured,
+for each size of a round: reading pages and encoding the answer (svc_oms), decoding it and folding it into reservations (svc_risk), and
+PostgreSQL under both.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import psutil
 import uvloop
 
 from kernel.clock import SystemClock
-from kernel.event_records import from_record
+from kernel.event_records import from_position, from_record, to_position
 from kernel.eventlog_servicer import EventLogServicer
 from kernel.events.postgres import PostgresEventStore
 from kernel.identity import Identity
-from kernel.ports import Commit, HeldLease, NewEvent
+from kernel.ports import LOG_START, Commit, HeldLease, LogPosition, NewEvent, RecordedEvent
 from kernel.postgres import KERNEL_MIGRATIONS, Database, migrate
 from kernel.server_context import CallContext
 from kernel.values import use_exact_decimals
@@ -28,11 +29,12 @@ from mesh.local.postgres import EmbeddedPostgres
 from mesh.local.provision import ServiceDatabase
 from svc_risk.consumer.orders import NAME, SOURCE, Reservations
 from svc_risk.domain.check import OrderCheck
+from svc_risk.domain.vocabulary import OrderState
 from svc_risk.main import Stores, open_stores
 from svc_risk.store import MIGRATIONS
 from svc_risk.store.ledger import ROW_TYPES
 from tests.bench.risk_check import ACCOUNTS, INSTRUMENTS, LIMITS, orders
-from tests.integration.risk.orders import accepted
+from tests.integration.risk.orders import accepted, filled
 from tests.integration.risk.world import populate
 from trademesh.type.v1 import event_log_service_pb2
 
@@ -41,7 +43,7 @@ CHECKS_BATCH = 200
 
 
 class Figures(NamedTuple):
-    """CPU microseconds an order, and what a round takes."""
+    """CPU microseconds an event, and what a round takes."""
 
     reading: float
     reading_postgres: float
@@ -50,11 +52,11 @@ class Figures(NamedTuple):
     folding_postgres: float
     round_ms: float
 
-    def line(self, size: int) -> str:
+    def line(self, kind: str, size: int) -> str:
         """Return the figures as a line."""
         python, postgres = self.reading + self.decoding + self.folding, self.reading_postgres + self.folding_postgres
         return (
-            f"rounds of {size:>4}: {python + postgres:>5.1f} us an order. Python: reading {self.reading:.1f}, "
+            f"{kind} in rounds of {size:>4}: {python + postgres:>5.1f} us each. Python: reading {self.reading:.1f}, "
             f"decoding {self.decoding:.1f}, folding {self.folding:.1f}; "
             f"PostgreSQL: reading {self.reading_postgres:.1f}, folding {self.folding_postgres:.1f}; "
             f"{self.round_ms:.1f} ms a round"
@@ -82,34 +84,47 @@ async def measure(server: EmbeddedPostgres, size: int) -> str:
 async def _follow(oms: ServiceDatabase, stores: Stores, checks: list[OrderCheck], size: int, pid: int) -> str:
     database = await Database.open(oms.dsn)
     log = PostgresEventStore(database)
-    for start in range(0, ORDERS, CHECKS_BATCH):
-        events = [accepted(check) for check in checks[start : start + CHECKS_BATCH]]
-        await log.commit([Commit.single(event.stream_id, 0, NewEvent(event.type, event.payload)) for event in events])
+    lines, after = [], LOG_START
+    for kind, tell in (("accepted", accepted), ("filled", _filled)):
+        for start in range(0, ORDERS, CHECKS_BATCH):
+            events = [tell(check) for check in checks[start : start + CHECKS_BATCH]]
+            await log.commit([Commit.single(event.stream_id, event.version - 1, NewEvent(event.type, event.payload)) for event in events])
+        figures, after = await _measured(log, stores, after, size, pid)
+        lines.append(figures.line(kind, size))
     await log.close()
+    await database.close()
+    return "\n".join(lines)
+
+
+def _filled(check: OrderCheck) -> RecordedEvent:
+    return filled(check, 2, str(check.quantity), OrderState.FILLED, price=str(check.limit_price), exec_id=check.order_id)
+
+
+async def _measured(log: PostgresEventStore, stores: Stores, after: LogPosition, size: int, pid: int) -> tuple[Figures, LogPosition]:
+    python, postgres = time.process_time(), _server_seconds(pid)
+    pages, through = await _read(EventLogServicer(log), after, size)
+    reading, reading_postgres = time.process_time() - python, _server_seconds(pid) - postgres
+    # Anew each time: it lives for seconds.
     lease = await stores.leases.acquire("bench")
     assert lease is not None
-    python, postgres = time.process_time(), _server_seconds(pid)
-    pages = await _read(EventLogServicer(log), size)
-    reading, reading_postgres = time.process_time() - python, _server_seconds(pid) - postgres
     postgres, started = _server_seconds(pid), time.perf_counter()
     decoding, folding = await _fold(stores, lease, pages)
     seconds, folding_postgres = time.perf_counter() - started, _server_seconds(pid) - postgres
-    await database.close()
     each = 1e6 / ORDERS
     figures = Figures(
         each * reading, each * reading_postgres, each * decoding, each * folding, each * folding_postgres, 1e3 * seconds / len(pages)
     )
-    return figures.line(size)
+    return figures, through
 
 
-async def _read(servicer: EventLogServicer, size: int) -> list[bytes]:
+async def _read(servicer: EventLogServicer, after: LogPosition, size: int) -> tuple[list[bytes], LogPosition]:
     pages: list[bytes] = []
     context = CallContext(Identity("svc-risk", None, ""))
-    request = event_log_service_pb2.ReadEventsRequest(page_size=size)
+    request = event_log_service_pb2.ReadEventsRequest(page_size=size, after=to_position(after))
     while True:
         response = await servicer.ReadEvents(request, context)
         if not response.events:
-            return pages
+            return pages, from_position(response.next)
         pages.append(response.SerializeToString())
         request = event_log_service_pb2.ReadEventsRequest(page_size=size, after=response.next)
 

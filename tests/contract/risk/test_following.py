@@ -11,7 +11,7 @@ import pytest
 
 from kernel.errors import LeaseLostError
 from kernel.ports import LOG_START, HeldLease, LogPosition, RecordedEvent
-from kernel.projection_store import VersionGapError
+from kernel.projection_store import TRANSACTION_EVENTS_MAX, VersionGapError
 from svc_risk.consumer.orders import NAME, SOURCE, Reservations
 from svc_risk.domain.check import OrderCheck
 from svc_risk.domain.vocabulary import CheckKind, OrderState
@@ -213,6 +213,23 @@ async def test_a_replica_that_dies_between_both_transactions_of_a_round_is_repea
     assert await follow(pair.one, lease, *told) == 2
     assert await cursor(pair.one) == told[-1].position
     assert await held(pair.one) == ("6", "10", "0")
+
+
+async def test_a_round_of_many_moves_is_several_transactions_and_one_cursor(pair: Pair) -> None:
+    count = TRANSACTION_EVENTS_MAX + 10
+    orders = [buy("1") for _ in range(count)]
+    await decide(pair.one, *orders)
+    lease = await lead(pair.one)
+    told = [said for order in orders for said in (accepted(order), filled(order, 2, "1", FILLED, exec_id=order.order_id))]
+    # Without its predecessor the last event of all is refused, with its own transaction and not with those before it.
+    gap = filled(orders[0], 4, "1", FILLED)
+    with pytest.raises(VersionGapError):
+        await follow(pair.one, lease, *told, gap)
+    assert await cursor(pair.one) == LOG_START
+    assert (await folded(pair.one, *orders)).count(2) == TRANSACTION_EVENTS_MAX
+    assert await follow(pair.one, lease, *told) == 2 * count - 2 * TRANSACTION_EVENTS_MAX
+    assert await cursor(pair.one) == told[-1].position
+    assert await held(pair.one) == (str(count), "0", "0")
 
 
 def replace(order: OrderCheck) -> OrderCheck:
