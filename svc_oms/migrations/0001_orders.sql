@@ -18,8 +18,8 @@ CREATE TABLE orders (
     snapshot bytea NOT NULL,
     CONSTRAINT orders_key PRIMARY KEY (order_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
-CREATE INDEX orders_of_account ON orders (account_id, sequence);
-CREATE INDEX orders_open ON orders (account_id, sequence) WHERE open;
+-- Serves the lists of open orders, and in two halves that of all.
+CREATE INDEX orders_of_account ON orders (account_id, open, sequence);
 
 -- Fills, busts and corrections. The key is what counts each of them once, whichever session brought it.
 CREATE TABLE execution (

@@ -19,10 +19,19 @@ _POSITION_PAUSE_SECONDS = 0.01
 
 _ORDER = "SELECT account_id, tenant, version, snapshot FROM orders WHERE order_id = $1"
 _EXISTING = "SELECT order_id FROM orders WHERE order_id = ANY ($1::text[])"
+# Each half walks the index backwards and stops at the limit.
 _LIST = """
-SELECT sequence, snapshot FROM orders
-WHERE account_id = $1 AND sequence < $2 AND ($3 = '' OR instrument_id = $3)
-    AND CASE WHEN cardinality($4::smallint[]) = 0 THEN state <> 12 ELSE state = ANY ($4::smallint[]) END
+SELECT sequence, snapshot FROM (
+    (SELECT sequence, snapshot FROM orders
+     WHERE account_id = $1 AND open AND sequence < $2 AND ($3 = '' OR instrument_id = $3)
+         AND (cardinality($4::smallint[]) = 0 OR state = ANY ($4::smallint[]))
+     ORDER BY sequence DESC LIMIT $5)
+    UNION ALL
+    (SELECT sequence, snapshot FROM orders
+     WHERE account_id = $1 AND NOT open AND sequence < $2 AND ($3 = '' OR instrument_id = $3)
+         AND CASE WHEN cardinality($4::smallint[]) = 0 THEN state <> 12 ELSE state = ANY ($4::smallint[]) END
+     ORDER BY sequence DESC LIMIT $5)
+) halves
 ORDER BY sequence DESC LIMIT $5
 """
 _LIST_OPEN = """
@@ -57,7 +66,7 @@ SELECT sequence, payload FROM execution
 WHERE order_id = $5 AND account_id = $1 AND sequence < $2 AND ($3 = '' OR instrument_id = $3)
 ORDER BY sequence DESC LIMIT $4
 """
-_TENANT = "SELECT tenant FROM orders WHERE account_id = $1 AND tenant <> '' ORDER BY sequence LIMIT 1"
+_TENANT = "SELECT tenant FROM orders WHERE account_id = $1 AND tenant <> '' LIMIT 1"
 # Settled, or visible though an older transaction still runs: both mean that this snapshot shows it.
 _REACHED = """
 SELECT $1::text::xid8 < pg_snapshot_xmin(pg_current_snapshot())
