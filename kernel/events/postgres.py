@@ -16,8 +16,9 @@ from kernel.postgres.database import Connection, Database, Record, Transaction
 from kernel.postgres.driver_errors import mapped_errors
 
 RECONNECT_SECONDS = 0.5
-NOTIFY_PAUSE_SECONDS = 0.005
-"""At most 200 notifications a second and process; readers in the same process are woken at once and need none."""
+NOTIFY_PAUSE_SECONDS = 0.02
+"""At most 50 notifications a second and process, each a commit that wakes every replica. The first after a pause goes out at once, and
+readers in the same process are woken without one."""
 
 _COLUMNS = "tx, position, stream_id, version, type, payload, metadata, recorded_at"
 _APPEND = """
