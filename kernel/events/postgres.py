@@ -37,6 +37,8 @@ WHERE (tx, position) > ($1::text::xid8, $2) AND tx < pg_snapshot_xmin(pg_current
 ORDER BY tx, position LIMIT $3
 """  # noqa: S608 (constants)
 _HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot()) AS tx"
+# Nobody asks whether a notification was durable, so it waits for no disk.
+_NOTIFY = "SELECT set_config('synchronous_commit', 'off', true), pg_notify('event.' || current_schema(), '')"
 _LAG = """
 SELECT coalesce(extract(epoch FROM clock_timestamp() - min(recorded_at)), 0)::float8
 FROM event WHERE tx >= pg_snapshot_xmin(pg_current_snapshot())
@@ -195,7 +197,7 @@ class _Notifier:
             self._again = False
             # Readers poll, so a lost notification costs them a fraction of a second and nothing else.
             with contextlib.suppress(TrademeshError):
-                await self._database.fetchval("SELECT pg_notify('event.' || current_schema(), '')")
+                await self._database.fetchval(_NOTIFY)
             await asyncio.sleep(NOTIFY_PAUSE_SECONDS)
 
 

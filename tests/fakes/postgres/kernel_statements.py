@@ -295,7 +295,7 @@ STATEMENTS: dict[str, Handler] = {
     events._READ_AFTER: _read_after,
     events._HORIZON: _horizon,
     "SELECT 'event.' || current_schema()": _channel,
-    "SELECT pg_notify('event.' || current_schema(), '')": _notify,
+    events._NOTIFY: _notify,
     lease._ACQUIRE: _acquire,
     lease._RENEW: _renew,
     lease._RELEASE: _release,
