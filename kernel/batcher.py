@@ -86,7 +86,6 @@ class _LaneState(Generic[Item]):
     in_flight: int = 0
     scheduled: bool = False
     flushed_at: float = float("-inf")
-    advanced: set[asyncio.Task[None]] = field(default_factory=set)
     statistics: LaneStatistics = field(default_factory=LaneStatistics)
 
 
@@ -139,17 +138,6 @@ class Batcher(Generic[Item, Result]):
         if not 1 <= len(items) <= self._lanes[lane].bounds.batch_size_max:
             raise ValueError(f"1 to {self._lanes[lane].bounds.batch_size_max} items travel together, not {len(items)}")
         return cast("list[Result | TrademeshError]", await self._enqueue(self._lanes[lane], items, deadline))
-
-    def advance(self, lane: str) -> None:
-        """Let the lane's next flush begin although the one that calls this goes on: a flush of two stages keeps both at work.
-
-        The flush sees to it that its second stage runs in order. Called outside a flush of the lane, or twice, it does nothing.
-        """
-        state, task = self._lanes[lane], asyncio.current_task()
-        if task is not None and task in self._tasks and task not in state.advanced:
-            state.advanced.add(task)
-            state.in_flight -= 1
-            self._start(state)
 
     def statistics(self, lane: str) -> LaneStatistics:
         """Return the lane's counters; they go on changing."""
@@ -259,20 +247,13 @@ class Batcher(Generic[Item, Result]):
             failure.__cause__ = error
             self._fail_all(batch, failure)
         finally:
-            self._end_flush(state)
+            state.in_flight -= 1
             state.statistics.items += len(items)
             state.statistics.flushes += 1
             state.statistics.batch_size_last = len(items)
             state.flushed_at = self._clock.monotonic()
             state.statistics.flush_seconds_last = state.flushed_at - started
             self._start(state)
-
-    def _end_flush(self, state: _LaneState[Item]) -> None:
-        task = asyncio.current_task()
-        if task in state.advanced:
-            state.advanced.discard(task)
-        else:
-            state.in_flight -= 1
 
     def _resolve(self, batch: Sequence[_Entry[Item]], outcomes: Sequence[object]) -> None:
         start = 0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -68,13 +67,6 @@ class OrderEntry:
         self._store = store
         self._risk = risk
         self._clock = clock
-        # A fair lock, so that orders are written in the order in which they came.
-        self._writing = asyncio.Lock()
-        self._advance: Callable[[], None] = lambda: None
-
-    def overlap(self, advance: Callable[[], None]) -> None:
-        """Call this when a batch begins to be written, so that the next one asks risk meanwhile."""
-        self._advance = advance
 
     async def flush(self, lane: str, commands: Sequence[OrderCommand]) -> Sequence[Outcome]:
         """Return what became of each order: accepted or refused by risk, replayed, or an error with nothing persisted.
@@ -131,9 +123,7 @@ class OrderEntry:
             decided.append(index)
             outcomes.append(_NOT_YET)
         if creations:
-            async with self._writing:
-                self._advance()
-                recorded = await self._record([items[index] for index in decided], creations)
+            recorded = await self._record([items[index] for index in decided], creations)
             for index, outcome in zip(decided, recorded, strict=True):
                 outcomes[index] = outcome
         if undecided:

@@ -41,6 +41,5 @@ def lanes(store: OrderStore, reads: OrderReads, risk: PreTrade, clock: Clock, *,
     changes = OrderChanges(store, reads, clock)
     entry = OrderEntry(store, risk, clock)
     order_batcher: Batcher[OrderCommand, Created] = Batcher(entry.flush, {ORDERS_LANE: orders}, clock)
-    entry.overlap(lambda: order_batcher.advance(ORDERS_LANE))
     change_batcher: Batcher[Change, Changed] = Batcher(changes.flush, {CONTROL_LANE: control}, clock)
     return Lanes(order_batcher, change_batcher, OrderRequests(change_batcher, changes, store, reads, risk, clock))

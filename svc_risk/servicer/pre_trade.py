@@ -18,13 +18,13 @@ from trademesh.risk.v1 import pre_trade_service_pb2
 ORDERS_MAX = 1_000
 """Orders in one CheckOrders, and in one transaction."""
 _LANE = "checks"
-_BOUNDS = Lane(batch_size_max=ORDERS_MAX, queue_max=16 * ORDERS_MAX, flushes_in_flight_max=2)
+_BOUNDS = Lane(batch_size_max=ORDERS_MAX, queue_max=16 * ORDERS_MAX)
 
 
 class PreTradeServicer:
     """Decides what svc_oms asks; calls that come together are decided in one transaction.
 
-    Two transactions may be under way: while one waits for the disk, the next one, which waits for its accounts, is read and decided.
+    One transaction is under way at a time: a second one would mostly wait for the accounts of the first, and be smaller for it.
     """
 
     def __init__(self, store: CheckStore, clock: Clock) -> None:
