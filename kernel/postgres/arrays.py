@@ -7,6 +7,7 @@ batch of orders has thousands of elements. Source: the PostgreSQL manual, 8.15.2
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 
 def texts(values: Iterable[str]) -> str:
@@ -18,6 +19,19 @@ def texts(values: Iterable[str]) -> str:
     return f'{{"{joined}"}}' if items else "{}"
 
 
-def integers(values: Iterable[int]) -> str:
-    """Return a literal of integers."""
-    return f"{{{','.join(map(str, values))}}}"
+def numbers(values: Iterable[Decimal | int | str | None]) -> str:
+    """Return a literal of numbers, or of words that need no escapes; None becomes NULL."""
+    return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
+
+
+def uuids(values: Iterable[str | None]) -> str:
+    """Return a literal of UUIDs; None becomes NULL."""
+    return f"{{{','.join(['NULL' if value is None else value for value in values])}}}"
+
+
+def blobs(values: Iterable[bytes]) -> str:
+    r"""Return a literal of byte strings, `"\\x…"` each: the array's syntax takes one of the two backslashes."""
+    return f"{{{','.join([_BLOB % value.hex() for value in values])}}}"
+
+
+_BLOB = r'"\\x%s"'

@@ -10,7 +10,7 @@ from kernel.errors import StaleVersionError
 from kernel.events.postgres import PostgresEventStore
 from kernel.ports import Commit, CommitOutcome, LogPosition, NewEvent, StreamAppend
 from kernel.postgres import Database, Record, Transaction
-from kernel.postgres.arrays import integers, texts
+from kernel.postgres.arrays import numbers, texts
 from svc_oms.codec.events import decode_payload, encode
 from svc_oms.domain import Order, evolve, fold
 from svc_oms.domain.events import Event
@@ -171,7 +171,7 @@ class OrderStore:
         """
         ordered = sorted(range(len(creations)), key=lambda index: creations[index].order.terms.order_id)
         async with self.database.write_connection() as connection:
-            row = await connection.fetchrow(_CREATE, *_creation_columns([creations[index] for index in ordered]), integers(ordered))
+            row = await connection.fetchrow(_CREATE, *_creation_columns([creations[index] for index in ordered]), numbers(ordered))
         assert row is not None
         self.log.announce()
         tx, outcomes = row["tx"], [_UNDECIDED] * len(creations)
@@ -207,8 +207,8 @@ def _creation_columns(creations: Sequence[Creation]) -> tuple[object, ...]:
         texts([item.principal for item in terms]),
         texts([item.instrument_id for item in terms]),
         texts([item.venue for item in terms]),
-        integers([item.side for item in terms]),
-        integers([creation.order.state for creation in creations]),
+        numbers([item.side for item in terms]),
+        numbers([creation.order.state for creation in creations]),
         texts([creation.event.type for creation in creations]),
         [creation.event.payload for creation in creations],
         [creation.snapshot for creation in creations],

@@ -11,8 +11,9 @@ from functools import lru_cache
 from google.rpc import error_details_pb2
 
 from kernel.errors import Reason
-from kernel.event_records import to_position
+from kernel.event_records import position_bytes
 from kernel.ports import LogPosition
+from kernel.wire import Serialized, message_field
 from svc_risk.codec.amounts import canonical, text
 from svc_risk.domain.check import Approval, Breach, FirstAnswer, Invalidity, OrderCheck, Outcome, Refusal, Undecided
 from svc_risk.domain.vocabulary import CheckKind, OrderType, Side, TimeInForce
@@ -128,37 +129,16 @@ def _key(account_id: str, instrument_id: str, side: int, quantity: str, price: s
     return int.from_bytes(hashlib.blake2b(terms.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-class EncodedResponse:
-    """A CheckOrdersResponse put together from results that were encoded for the record; what sends it asks it for nothing else."""
-
-    __slots__ = ("_data",)
-
-    def __init__(self, results: Iterable[bytes], position: LogPosition | None) -> None:
-        parts: list[bytes] = []
-        for result in results:
-            parts += (_RESULTS, _varint(len(result)), result)
-        if position is not None:
-            log_position = to_position(position).SerializeToString()
-            parts += (_LOG_POSITION, _varint(len(log_position)), log_position)
-        self._data = b"".join(parts)
-
-    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
-        """Return the bytes."""
-        return self._data
+def check_response(results: Iterable[bytes], position: LogPosition | None) -> Serialized:
+    """Return a `CheckOrdersResponse` put together from results that were encoded for the record."""
+    parts = [message_field(_RESULTS, result) for result in results]
+    if position is not None:
+        parts.append(message_field(_LOG_POSITION, position_bytes(position)))
+    return Serialized(b"".join(parts))
 
 
-_RESULTS, _LOG_POSITION = b"\x0a", b"\x12"
-"""Tags of the response's fields 1 and 2, both length-delimited (protobuf encoding, "Tag-Length-Value")."""
-
-
-def _varint(number: int) -> bytes:
-    """A number in base 128, the least significant group first."""
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
+_RESULTS = pre_trade_service_pb2.CheckOrdersResponse.RESULTS_FIELD_NUMBER
+_LOG_POSITION = pre_trade_service_pb2.CheckOrdersResponse.LOG_POSITION_FIELD_NUMBER
 
 
 class ResultWriter:

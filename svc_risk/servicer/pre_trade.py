@@ -10,7 +10,8 @@ from kernel.errors import TrademeshError
 from kernel.ports import Clock
 from kernel.server_context import NO_DEADLINE, CallContext
 from kernel.telemetry import Sample
-from svc_risk.codec.checks import EncodedResponse, read_check, read_plain_check, respell
+from kernel.wire import Serialized
+from svc_risk.codec.checks import check_response, read_check, read_plain_check, respell
 from svc_risk.domain.check import OrderCheck
 from svc_risk.store.checks import Answer, CheckStore
 from trademesh.risk.v1 import pre_trade_service_pb2
@@ -49,7 +50,7 @@ class PreTradeServicer:
 
     async def CheckOrders(  # noqa: N802 (the contract's name)
         self, request: pre_trade_service_pb2.CheckOrdersRequest, context: CallContext
-    ) -> EncodedResponse:
+    ) -> Serialized:
         """See the contract."""
         checks, plain = _read(request)
         context.batch_size = len(checks)
@@ -63,7 +64,7 @@ class PreTradeServicer:
             position = shown_at or position
         if not plain:
             results = [respell(result, order.request_id) for result, order in zip(results, request.orders, strict=True)]
-        return EncodedResponse(results, position)
+        return check_response(results, position)
 
     async def _flush(self, lane: str, checks: Sequence[OrderCheck]) -> Sequence[Answer]:
         return await self._store.decide(checks)

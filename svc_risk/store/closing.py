@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate
 
+from kernel.postgres.arrays import numbers, texts, uuids
 from svc_risk.codec.events import ExposureWriter, exposure_stream
 from svc_risk.domain.book import Book, Decided
 from svc_risk.domain.policy import Policy
-from svc_risk.store.arrays import names, numbers, uuids
 from svc_risk.store.rows import write_window
 
 HASH_BYTES = 32
@@ -42,12 +42,12 @@ def _events(book: Book) -> tuple[object, ...]:
         counts[account_id] = counts.get(account_id, 0) + 1
     records = [write(event) for event in book.events]
     return (
-        names([exposure_stream(account_id) for account_id in counts]),
+        texts([exposure_stream(account_id) for account_id in counts]),
         numbers([book.accounts[account_id].version - count for account_id, count in counts.items()]),
         numbers(counts.values()),
-        names([exposure_stream(account_id) for account_id in accounts]),
+        texts([exposure_stream(account_id) for account_id in accounts]),
         numbers([event.delta.version for event in book.events]),
-        names([kind for kind, _ in records]),
+        texts([kind for kind, _ in records]),
         *_joined([payload for _, payload in records]),
     )
 
@@ -56,7 +56,7 @@ def _accounts(book: Book) -> tuple[object, ...]:
     changed = [(account_id, book.accounts[account_id]) for account_id in sorted(book.changed_accounts)]
     accounts = [account for _, account in changed]
     return (
-        names([account_id for account_id, _ in changed]),
+        texts([account_id for account_id, _ in changed]),
         numbers([account.version for account in accounts]),
         numbers([account.buy_notional for account in accounts]),
         numbers([account.sell_notional for account in accounts]),
@@ -72,8 +72,8 @@ def _positions(book: Book) -> tuple[object, ...]:
     keys = sorted(book.changed_positions)
     positions = [book.positions[key] for key in keys]
     return (
-        names([account_id for account_id, _ in keys]),
-        names([instrument_id for _, instrument_id in keys]),
+        texts([account_id for account_id, _ in keys]),
+        texts([instrument_id for _, instrument_id in keys]),
         numbers([position.position for position in positions]),
         numbers([position.mark for position in positions]),
         numbers([position.buy_quantity for position in positions]),
@@ -98,8 +98,8 @@ def _reservations(policy: Policy, entries: Sequence[tuple[Decided, bytes]]) -> t
     assert len(hashes) == HASH_BYTES * len(checks), "a payload hash of another length"
     return (
         uuids([r.order_id for r in reservations]),
-        names([r.account_id for r in reservations]),
-        names([r.instrument_id for r in reservations]),
+        texts([r.account_id for r in reservations]),
+        texts([r.instrument_id for r in reservations]),
         numbers([r.side.value for r in reservations]),
         numbers([r.status.value for r in reservations]),
         numbers([r.quantity for r in reservations]),

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from kernel.ports import LogPosition, RecordedEvent
 from kernel.postgres import Database, Record, Transaction
+from kernel.postgres.arrays import numbers, uuids
 from svc_risk.codec.orders import order_of, read_fact
 from svc_risk.domain.reservation import Accepted, Ended, OrderFact
 from svc_risk.domain.vocabulary import OrderState
-from svc_risk.store.arrays import numbers, uuids
 from svc_risk.store.ledger import Ledger, Wanted
 
 ORPHANS_MAX = 500

@@ -9,13 +9,13 @@ from datetime import timedelta
 from kernel.events.postgres import PostgresEventStore
 from kernel.ports import LogPosition
 from kernel.postgres import Transaction
+from kernel.postgres.arrays import blobs, numbers, texts, uuids
 from svc_risk.domain.book import Book, Decided, Remembered
 from svc_risk.domain.check import Approval
 from svc_risk.domain.policy import Policy
 from svc_risk.domain.reference_price import ReferencePrice
 from svc_risk.domain.reservation import Reservation
 from svc_risk.domain.vocabulary import CheckKind
-from svc_risk.store.arrays import blobs, names, numbers, uuids
 from svc_risk.store.closing import WRITE, written
 from svc_risk.store.policy import PolicyReader
 from svc_risk.store.rows import parse_accounts, parse_positions, read_references, read_reservation, read_window
@@ -87,11 +87,11 @@ class Ledger:
         pairs = list(wanted.positions)
         row = await transaction.fetchrow(
             _OPEN,
-            names(accounts),
+            texts(accounts),
             traders,
-            names([account_id for account_id, _ in pairs]),
-            names([instrument_id for _, instrument_id in pairs]),
-            names(wanted.instruments),
+            texts([account_id for account_id, _ in pairs]),
+            texts([instrument_id for _, instrument_id in pairs]),
+            texts(wanted.instruments),
             uuids(wanted.orders),
             uuids(wanted.replaces),
             numbers(wanted.duplicates),
@@ -153,7 +153,7 @@ def _replace_columns(entries: Sequence[tuple[Decided, bytes]]) -> tuple[object, 
     return (
         uuids([check.request_id for check in checks]),
         uuids([check.order_id for check in checks]),
-        names([check.account_id for check in checks]),
+        texts([check.account_id for check in checks]),
         blobs([check.payload_hash for check in checks]),
         blobs([answer for _, answer in entries]),
         [isinstance(decided.outcome, Approval) for decided, _ in entries],
@@ -164,8 +164,8 @@ def _moved_columns(reservations: Sequence[Reservation]) -> tuple[object, ...]:
     pending = [r.pending for r in reservations]
     return (
         uuids([r.order_id for r in reservations]),
-        names([r.account_id for r in reservations]),
-        names([r.instrument_id for r in reservations]),
+        texts([r.account_id for r in reservations]),
+        texts([r.instrument_id for r in reservations]),
         numbers([r.side.value for r in reservations]),
         numbers([r.status.value for r in reservations]),
         numbers([r.quantity for r in reservations]),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kernel.errors import InvalidArgumentError
 from kernel.ports import LogPosition
 from kernel.validation import check
-from svc_risk.codec.checks import EncodedResponse, read_check, read_plain_check, respell
+from svc_risk.codec.checks import check_response, read_check, read_plain_check, respell
 from tests.property.oms.test_requests import IDS, NUMBERS
 from trademesh.risk.v1 import pre_trade_service_pb2
 
@@ -74,7 +74,7 @@ def test_a_response_from_bytes_is_the_message(lengths: list[int], position: int 
         response.log_position.tx, response.log_position.position = position, 7
     shown_at = None if position is None else LogPosition(position, 7)
     encoded = [result.SerializeToString() for result in response.results]
-    assert EncodedResponse(encoded, shown_at).SerializeToString() == response.SerializeToString()
+    assert check_response(encoded, shown_at).SerializeToString() == response.SerializeToString()
     for result, data in zip(response.results, encoded, strict=True):
         result.request_id = "R"
         assert respell(data, "R") == result.SerializeToString()

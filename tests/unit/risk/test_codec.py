@@ -24,7 +24,6 @@ from svc_risk.domain.administration import KillSwitch, check_instrument, check_k
 from svc_risk.domain.check import Approval, Breach, FirstAnswer, Refusal
 from svc_risk.domain.decide import RULES
 from svc_risk.domain.exposure import FLAT, Held
-from svc_risk.store.arrays import blobs, names, numbers
 from tests.unit.risk.parts import NOW, account, instrument
 from trademesh.error.v1 import error_reason_pb2
 from trademesh.oms.v1 import events_pb2 as oms
@@ -213,16 +212,6 @@ def test_a_duplicate_key_is_that_of_the_numbers_not_of_their_spelling() -> None:
 )
 def test_amounts_are_written_canonically(value: str, written: str) -> None:
     assert text(Decimal(value)) == written
-
-
-def test_array_literals() -> None:
-    assert names(["ACC-1", "NULL"]) == '{"ACC-1","NULL"}'
-    assert names([]) == numbers([]) == blobs([]) == "{}"
-    assert numbers([Decimal("1.5"), None, 3]) == "{1.5,NULL,3}"
-    assert blobs([b"\x00\xff", b""]) == r'{"\\x00ff","\\x"}'
-    for bad in (['a"b'], ["a\\b"], ['a","b']):
-        with pytest.raises(ValueError, match="quote"):
-            names(bad)
 
 
 @pytest.mark.parametrize(
