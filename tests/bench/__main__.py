@@ -27,7 +27,9 @@ from tests.bench.machine import cpu_seconds, fsync_us, rss_mb
 
 ROUNDS = 5
 PARTS = ("svc_oms", "svc_risk", "postgres")
-BATCH_CALLS_IN_FLIGHT = 8
+IN_FLIGHT = 1_024
+BATCH_CALLS_IN_FLIGHT = 16
+LIGHT_IN_FLIGHT = 64
 CHAIN_ORDERS_SECONDS = 10
 
 
@@ -36,20 +38,28 @@ class Mode:
     """One way to place orders, and the echo that it is held against.
 
     Attributes:
+        key: of the summary's entries.
         name: the generator's mode.
         echo: the echo's mode.
-        in_flight: calls, or messages of the streams, under way at once, for orders and echo alike.
+        in_flight: calls, or messages of the streams, under way at once.
+        echo_in_flight: the same for the echo; it differs for batches alone, of which each call holds a hundred orders.
+        connections: to as many replicas, in turn; a stream goes over each. The echo gets as many.
     """
 
+    key: str
     name: str
     echo: str
     in_flight: int
+    echo_in_flight: int
+    connections: int = 2
 
 
 MODES = (
-    Mode("order-unary", "echo-unary", 256),
-    Mode("order-stream", "echo-stream", 256),
-    Mode("order-batch", "echo-unary", BATCH_CALLS_IN_FLIGHT),
+    Mode("order_unary", "order-unary", "echo-unary", IN_FLIGHT, IN_FLIGHT),
+    Mode("order_stream", "order-stream", "echo-stream", IN_FLIGHT, IN_FLIGHT),
+    Mode("order_batch", "order-batch", "echo-unary", BATCH_CALLS_IN_FLIGHT, IN_FLIGHT),
+    Mode("order_unary_light", "order-unary", "echo-unary", LIGHT_IN_FLIGHT, LIGHT_IN_FLIGHT),
+    Mode("order_stream_single", "order-stream", "echo-stream", IN_FLIGHT // 2, IN_FLIGHT // 2, connections=1),
 )
 
 
@@ -97,17 +107,17 @@ def bench(console: Console, rounds: int, seconds: int) -> dict[str, object]:
 
 def _direct(console: Console, generator: Generator, echo: EchoServer, rounds: int, seconds: int) -> dict[str, object]:
     shape = Options(venue_link=False, bus=False, ephemeral_ports=True)
-    results: dict[str, list[Round]] = {mode.name: [] for mode in MODES}
+    results: dict[str, list[Round]] = {mode.key: [] for mode in MODES}
     with LocalMesh(shape) as mesh:
         world.prepare(mesh)
         headers = world.headers(mesh)
         for number in range(1, rounds + 1):
             for mode in MODES:
                 measured = _round(mesh, generator, echo, mode, headers, seconds)
-                results[mode.name].append(measured)
+                results[mode.key].append(measured)
                 ratio = measured.orders.orders_per_second / measured.echo.calls_per_second
                 console.print(
-                    f"round {number}/{rounds}  {mode.name:12}  {measured.orders.orders_per_second:7.0f} orders/s"
+                    f"round {number}/{rounds}  {mode.key:19}  {measured.orders.orders_per_second:7.0f} orders/s"
                     f"  echo {measured.echo.calls_per_second:7.0f}/s  ratio {ratio:.2f}"
                 )
         memory = {item.name: rss_mb(item.pid) for part in PARTS[:2] for item in mesh.instances(part) if item.pid is not None}
@@ -116,8 +126,8 @@ def _direct(console: Console, generator: Generator, echo: EchoServer, rounds: in
 
 
 def _round(mesh: LocalMesh, generator: Generator, echo: EchoServer, mode: Mode, headers: dict[str, dict[str, str]], seconds: int) -> Round:
-    sockets = list(headers)
-    echoed = generator.run(mode.echo, [echo.socket] * len(sockets), {}, _load(256, seconds))
+    sockets = list(headers)[: mode.connections]
+    echoed = generator.run(mode.echo, [echo.socket] * len(sockets), {}, _load(mode.echo_in_flight, seconds))
     pids = {part: mesh.pids(part) for part in PARTS}
     before = {part: cpu_seconds(found) for part, found in pids.items()}
     orders = generator.run(mode.name, sockets, headers, _load(mode.in_flight, seconds))
@@ -154,24 +164,25 @@ def _table(results: dict[str, list[Round]]) -> Table:
 
 
 def _direct_summary(results: dict[str, list[Round]], memory: dict[str, float]) -> dict[str, object]:
-    unary, stream, batch = (results[mode.name] for mode in MODES)
     summary: dict[str, object] = {
-        "echo_unary_rps": round(_median([item.echo.calls_per_second for item in unary])),
-        "order_unary_rps": round(_median([item.orders.orders_per_second for item in unary])),
-        "order_unary_ratio": round(_ratio(unary), 3),
-        "echo_stream_rps": round(_median([item.echo.calls_per_second for item in stream])),
-        "order_stream_rps": round(_median([item.orders.orders_per_second for item in stream])),
-        "order_stream_ratio": round(_ratio(stream), 3),
-        "order_batch_rps": round(_median([item.orders.orders_per_second for item in batch])),
-        "order_batch_ratio": round(_ratio(batch), 3),
+        "echo_unary_rps": round(_echo_rate(results["order_unary"])),
+        "echo_stream_rps": round(_echo_rate(results["order_stream"])),
+        "echo_stream_single_rps": round(_echo_rate(results["order_stream_single"])),
         "rss_mb_max": round(max(memory.values())),
     }
-    for mode, found in results.items():
-        key = mode.replace("-", "_")
+    for mode in MODES:
+        key, found = mode.key, results[mode.key]
+        summary[f"{key}_rps"] = round(_median([item.orders.orders_per_second for item in found]))
+        summary[f"{key}_ratio"] = round(_ratio(found), 3)
+        summary[f"{key}_in_flight"] = mode.in_flight
         summary[f"{key}_p50_ms"] = round(_median([item.orders.p50_us for item in found]) / 1e3, 2)
         summary[f"{key}_p99_ms"] = round(_median([item.orders.p99_us for item in found]) / 1e3, 2)
         summary[f"{key}_cpu_us"] = {part: round(_median([item.cpu_us[part] for item in found])) for part in PARTS}
     return summary | {"rss_mb": {name: round(size) for name, size in memory.items()}}
+
+
+def _echo_rate(rounds: Sequence[Round]) -> float:
+    return _median([item.echo.calls_per_second for item in rounds])
 
 
 def _ratio(rounds: Sequence[Round]) -> float:
