@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,6 +22,9 @@ from kernel.telemetry import Sample
 _logger = logging.getLogger(__name__)
 
 SAVE_SECONDS = 0.5
+GATHER_SECONDS = 0.02
+"""A round that is not full is followed by a pause, so that a busy log is told in tens of rounds a second and not in hundreds. The first
+round after a quiet time goes out at once."""
 PUBLISH_RETRY_SECONDS_MAX = 5.0
 
 
@@ -109,6 +113,8 @@ class Relay:
         memory: where progress survives.
         leases: the lease `relay:<topic>` is taken here.
         clock: monotonic time between saves.
+        save_seconds: how long progress goes unsaved at most, whether the log grows or is quiet.
+        gather_seconds: the pause after a round that was not full.
     """
 
     def __init__(
@@ -121,6 +127,7 @@ class Relay:
         clock: Clock,
         *,
         save_seconds: float = SAVE_SECONDS,
+        gather_seconds: float = GATHER_SECONDS,
         retry_seconds: float = RETRY_SECONDS,
         renew_every_seconds: float = TTL_SECONDS / 3,
     ) -> None:
@@ -131,9 +138,10 @@ class Relay:
         self._leases = leases
         self._clock = clock
         self._save_seconds = save_seconds
+        self._gather_seconds = gather_seconds
         self._retry_seconds = retry_seconds
         self._renew_every_seconds = renew_every_seconds
-        self.progress = NOTHING_TOLD
+        self.progress = self._saved = NOTHING_TOLD
         self.leading = False
         self.published_events = 0
 
@@ -153,24 +161,44 @@ class Relay:
 
     async def _lead(self, keeper: LeaseKeeper) -> None:
         self.leading = True
-        saved = progress = await self._memory.load(self._topic)
+        self.progress = self._saved = await self._memory.load(self._topic)
         try:
             async for attempt in _patiently():
                 with attempt:
                     last = await self._bus.last_sequence(self._topic)
-            if last > progress.sequence:
-                progress = RelayProgress(progress.cursor, last + 1)
-            saved_at = self._clock.monotonic()
-            async with aclosing(self._reader.subscribe(progress.cursor, limit=ROUND_EVENTS_MAX)) as batches:
-                async for events in batches:
-                    progress = self.progress = await self._publish(keeper, progress, events)
-                    if self._clock.monotonic() - saved_at >= self._save_seconds:
-                        await self._memory.save(keeper.current, self._topic, progress)
-                        saved, saved_at = progress, self._clock.monotonic()
+            if last > self.progress.sequence:
+                self.progress = RelayProgress(self.progress.cursor, last + 1)
+            async with aclosing(self._reader.subscribe(self.progress.cursor, limit=ROUND_EVENTS_MAX)) as batches:
+                await self._tell(keeper, batches)
         finally:
             self.leading = False
-            if progress != saved and self._leases.still_mine(keeper.current):
-                await self._memory.save(keeper.current, self._topic, progress)
+            if self._leases.still_mine(keeper.current):
+                await self._save(keeper)
+
+    async def _tell(self, keeper: LeaseKeeper, batches: AsyncGenerator[list[RecordedEvent], None]) -> None:
+        saved_at = self._clock.monotonic()
+        coming = asyncio.ensure_future(anext(batches))
+        try:
+            while True:
+                await asyncio.wait((coming,), timeout=self._save_seconds)
+                is_quiet = not coming.done()
+                if not is_quiet:
+                    events = coming.result()
+                    self.progress = await self._publish(keeper, self.progress, events)
+                    if len(events) < ROUND_EVENTS_MAX:
+                        await asyncio.sleep(self._gather_seconds)
+                    coming = asyncio.ensure_future(anext(batches))
+                if is_quiet or self._clock.monotonic() - saved_at >= self._save_seconds:
+                    await self._save(keeper)
+                    saved_at = self._clock.monotonic()
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+
+    async def _save(self, keeper: LeaseKeeper) -> None:
+        if self.progress != self._saved:
+            await self._memory.save(keeper.current, self._topic, self.progress)
+            self._saved = self.progress
 
     async def _publish(self, keeper: LeaseKeeper, progress: RelayProgress, events: Sequence[RecordedEvent]) -> RelayProgress:
         told = RelayProgress(events[-1].position, progress.sequence + 1)

@@ -156,6 +156,18 @@ async def test_a_relay_that_died_before_saving_leaves_a_gap_that_sends_consumers
         assert await world.bus.last_sequence(world.topic) > before + 2
 
 
+async def test_progress_is_saved_once_the_log_is_quiet(world: World) -> None:
+    relay = world.relay("a", save_seconds=0.05)
+    async with running(relay.run()):
+        await record(world.store, 3)
+
+        async def all_is_saved() -> bool:
+            return relay.published_events == 6 and await world.told() == relay.progress
+
+        await until(all_is_saved)
+        assert (await world.told()).cursor == (await world.store.read_after(LOG_START, 10))[-1].position
+
+
 async def test_a_passing_failure_is_tried_again(world: World) -> None:
     failures = iter([True, True, False])
 

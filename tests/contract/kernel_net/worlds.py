@@ -45,6 +45,7 @@ class World(Protocol):
     def relay(self, owner: str, **settings: Any) -> Relay: ...
     def projection(self, owner: str, *, refuse: Refusal | None = None, bus: BusReader | None = None, **settings: Any) -> Projection: ...
     async def applied(self) -> list[str]: ...
+    async def told(self) -> RelayProgress: ...
     async def flush(self) -> None: ...
 
 
@@ -93,6 +94,9 @@ class MemoryWorld:
     async def applied(self) -> list[str]:
         return list(self._model)
 
+    async def told(self) -> RelayProgress:
+        return await MemoryRelayMemory(self._lease("nobody"), self._progress).load(self.topic)
+
     async def flush(self) -> None:
         await self._bus.flush()
 
@@ -128,6 +132,9 @@ class RealWorld:
 
     async def applied(self) -> list[str]:
         return [row["event_id"] for row in await self._database.fetch("SELECT event_id FROM seen ORDER BY n")]
+
+    async def told(self) -> RelayProgress:
+        return await PostgresRelayMemory(self._database, self._lease("nobody")).load(self.topic)
 
     async def flush(self) -> None:
         async with redis.asyncio.Redis.from_url(self._url.reveal()) as client:
