@@ -25,9 +25,12 @@ class OrderCache:
 
     def put(self, order: Order) -> None:
         """Remember a committed state; an older one never replaces a newer."""
-        known = self._orders.get(order.order_id)
-        if known is None or known.version <= order.version:
-            self._orders[order.order_id] = order
-            self._orders.move_to_end(order.order_id)
-            if len(self._orders) > self._orders_max:
-                self._orders.popitem(last=False)
+        orders, order_id = self._orders, order.terms.order_id
+        known = orders.get(order_id)
+        if known is None:
+            orders[order_id] = order
+            if len(orders) > self._orders_max:
+                orders.popitem(last=False)
+        elif known.version <= order.version:
+            orders[order_id] = order
+            orders.move_to_end(order_id)
