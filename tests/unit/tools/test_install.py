@@ -77,6 +77,7 @@ def house(tmp_path: Path) -> Path:
         "ids",
         "errors",
         "ports",
+        "wire",
         "batcher",
         "clock",
         "config",
