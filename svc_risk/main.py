@@ -62,6 +62,8 @@ OMS_TIMEOUT_SECONDS = 3.0
 CHECKS_BYTES_MAX = 2 * 1024 * 1024
 CONFIGURATION_EXIT_CODE = 78
 GARBAGE_THRESHOLD = 50_000
+FEED_LEASE_SECONDS = 2.0
+"""Prices are stale after 2 s without a heartbeat, and then every order is refused: when the follower dies, the next one must not wait longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +212,10 @@ def _background(
     ]
     if feed is not None:
         source = JsonLinesFeed(feed.host, feed.port, feed.venue, clock)
-        follower = PriceFollower(source, PriceStore(stores.database, leases, clock, feed.venue))
-        work.append(lead(leases, f"price-feed:{feed.venue}", follower.run))
+        often = FEED_LEASE_SECONDS / 4
+        short = PostgresLeases(stores.database, clock, leases.owner, ttl_seconds=FEED_LEASE_SECONDS, margin_seconds=often)
+        follower = PriceFollower(source, PriceStore(stores.database, short, clock, feed.venue))
+        work.append(lead(short, f"price-feed:{feed.venue}", follower.run, retry_seconds=often, renew_every_seconds=often))
     if bus is not None:
         relay = Relay(TOPIC, stores.log, bus, PostgresRelayMemory(stores.database, leases), leases, clock)
         telemetry.metrics.source(relay.samples)

@@ -11,7 +11,7 @@ from kernel.ports import LogPosition
 from svc_risk.codec.resources import write_switch_state
 from svc_risk.domain.administration import KillSwitch
 from svc_risk.domain.vocabulary import OrderState
-from trademesh.oms.v1 import order_control_service_pb2, order_pb2
+from trademesh.oms.v1 import order_control_service_pb2
 
 RESOLVE_MAX = 500
 """Orders in one ResolveOrder."""
@@ -20,11 +20,10 @@ SWITCHES_MAX = 100
 
 
 class ResolvedOrder(NamedTuple):
-    """What became of an order: its state, and whether a replace is pending at the venue."""
+    """What became of an order."""
 
     order_id: str
     state: OrderState
-    replace_pending: bool
 
 
 class ResolvedOrders(NamedTuple):
@@ -79,10 +78,7 @@ class OrderControlClient:
         response = await self._resolve_order(order_control_service_pb2.ResolveOrderRequest(orders=references))
         if [order.order_id for order in response.orders] != [order for order, _ in orders]:
             raise InternalError(Reason.INTERNAL, "svc_oms answered another question")
-        resolved = [
-            ResolvedOrder(order.order_id, OrderState(order.state), order.pending_action == order_pb2.PENDING_ACTION_REPLACE)
-            for order in response.orders
-        ]
+        resolved = [ResolvedOrder(order.order_id, OrderState(order.state)) for order in response.orders]
         return ResolvedOrders(tuple(resolved), from_position(response.log_position))
 
     async def apply(self, switches: Sequence[KillSwitch]) -> None:

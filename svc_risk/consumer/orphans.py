@@ -71,8 +71,8 @@ class OrphanSweeper:
         answer = await self._orders.resolve(names)
         resolved = {order.order_id: order for order in answer.orders}
         folded = await self._folded_position() >= answer.position
-        resolutions = [Resolution(orphan, resolved[orphan.order_id].state, resolved[orphan.order_id].replace_pending) for orphan in orphans]
+        resolutions = [Resolution(orphan, resolved[orphan.order_id].state) for orphan in orphans]
         async with self._database.transaction() as transaction:
             await self._leases.assert_held(transaction, lease)
-            await self._store.settle(transaction, resolutions, folded=folded)
+            await self._store.settle(transaction, resolutions, folded=folded, bound_seconds=self._bound_seconds)
         return len(orphans)

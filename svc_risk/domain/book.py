@@ -26,7 +26,6 @@ from svc_risk.domain.reservation import (
     ReservationStatus,
     begun,
     evolve,
-    settled,
 )
 from svc_risk.domain.vocabulary import CheckKind, Side
 
@@ -96,6 +95,7 @@ class Book:
         self.changed_positions: set[Position] = set()
         self.changed_reservations: set[str] = set()
         self.changed_traders: set[str] = set()
+        self.asked_again: set[str] = set()
         self._references = references if references is not None else {}
         self._remembered = remembered if remembered is not None else {}
         self._duplicates = duplicates if duplicates is not None else {}
@@ -107,6 +107,7 @@ class Book:
         """Decide one check on the state that the earlier ones left, and fold an approval into it. A repetition changes nothing."""
         known = self._known(check)
         if known is not None:
+            self._note_repetition(check)
             return known
         facts = self._facts(check)
         outcome = decide(facts)
@@ -118,6 +119,12 @@ class Book:
             return outcome
         self._outcomes[check.request_id] = check.payload_hash, outcome
         return outcome
+
+    def _note_repetition(self, check: OrderCheck) -> None:
+        """A replace that is asked for again while it waits to be recorded is about to be: it is no orphan yet."""
+        reservation = self.reservations.get(check.order_id) if check.kind is not _NEW else None
+        if reservation is not None and (check.request_id, False) in [(terms.request_id, terms.confirmed) for terms in reservation.pending]:
+            self.asked_again.add(check.request_id)
 
     def _known(self, check: OrderCheck) -> Outcome | None:
         outcome: Outcome
@@ -321,9 +328,9 @@ class Book:
     def drop_pending(self, order_id: str, request_id: str) -> None:
         """Give up an approved replace that svc_oms never recorded; the terms in force stand."""
         old = self.reservations[order_id]
-        if old.pending is None or old.pending.request_id != request_id or old.pending.confirmed:
+        new = old.without_pending(request_id)
+        if new is old:
             return
-        new = settled(old._replace(pending=None))
         self.reservations[order_id] = new
         self.changed_reservations.add(order_id)
         delta = self._shift(new, old.held, new.held, new.live - old.live)

@@ -21,7 +21,7 @@ from svc_risk.domain.check import Approval, Breach, Invalidity, OrderCheck, Outc
 from svc_risk.domain.exposure import AMOUNT_MAX, NOTHING, QUANTUM, AccountExposure, Held, InstrumentExposure, product_up, shifted
 from svc_risk.domain.market import Market, collar_of
 from svc_risk.domain.policy import AccountPolicy, Binding, Bounds, Instrument, InstrumentPolicy, LimitValue, limit_text
-from svc_risk.domain.reservation import Reservation
+from svc_risk.domain.reservation import PENDING_MAX, Reservation
 from svc_risk.domain.vocabulary import AccountStatus, CheckKind, InstrumentStatus, LimitType, OrderType, Side, TimeInForce
 
 _BUY, _NEW = Side.BUY, CheckKind.NEW
@@ -198,6 +198,8 @@ def _unfit_replace(check: OrderCheck, reservation: Reservation | None) -> Invali
         return _invalid(Reason.FIELD_INVALID, "instrument_id", "replace.fixed", "a replace keeps instrument and side")
     if not reservation.live:
         return Invalidity(Reason.ORDER_TERMINAL, (), "the order is terminal")
+    if len(reservation.pending) >= PENDING_MAX:
+        return Invalidity(Reason.ORDER_REQUEST_PENDING, (), f"{len(reservation.pending)} replaces of the order are under way")
     return None
 
 

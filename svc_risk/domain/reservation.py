@@ -5,9 +5,10 @@
 | `OrderAccepted` | confirmed: an order stands behind the reservation |
 | `OrderRejected`, `OrderAbandoned`, `OrderRefused`, `OrderCanceled` | released |
 | `ExecutionRecorded` | the filled part moves to the position; a terminal state releases the rest, a bust that revives holds it again |
-| `ReplaceRequested` | the pending terms are confirmed; the larger of old and new stays reserved |
-| `ReplaceRefused`, `ReplaceRejected` | the pending terms are dropped, unless a later approval waits to be confirmed |
-| `OrderReplaced` | the new terms are in force; a later approval that waits to be confirmed stays covered |
+| `ReplaceRequested` | its pending terms are confirmed; the larger of old and new stays reserved |
+| `ReplaceRefused` | the confirmed terms are dropped |
+| `ReplaceRejected` | the terms of that request are dropped, which svc_oms will not record any more |
+| `OrderReplaced` | the confirmed terms are in force; approvals that wait to be confirmed stay covered |
 | `OrderStateChanged` | a terminal state releases, a live one holds (again) |
 | all others (routed, acknowledged, cancel requested or refused, UNKNOWN, anomalies) | nothing: what may trade stays reserved |
 """
@@ -32,11 +33,15 @@ class ReservationStatus(IntEnum):
     CLOSED = 3  # the order is terminal; late fills still count
 
 
-class PendingTerms(NamedTuple):
-    """Terms of approved replaces that nobody has answered: the largest of them, under the last one that is not confirmed yet.
+PENDING_MAX = 16
+"""Approved replaces of one order that may wait at once for svc_oms to record them or for the venue's answer; a further one is refused."""
 
-    `confirmed` once svc_oms has recorded the request. One that is not may still be recorded, or was refused by svc_oms, which says so to
-    nobody: it stays until it is recorded or settled as an orphan.
+
+class PendingTerms(NamedTuple):
+    """Terms of an approved replace that are neither in force nor given up.
+
+    `confirmed` once svc_oms has recorded the request. It records one at a time, and the venue's answer is for that one. The others may
+    still be recorded: each stays until it is, or is rejected, or is settled as an orphan.
     """
 
     request_id: str
@@ -56,7 +61,7 @@ class Reservation(NamedTuple):
     quantity: Decimal
     price: Decimal
     filled: Decimal = ZERO
-    pending: PendingTerms | None = None
+    pending: tuple[PendingTerms, ...] = ()
     order_version: int = 0
 
     @property
@@ -66,21 +71,24 @@ class Reservation(NamedTuple):
 
     @property
     def held(self) -> Held:
-        """Return what is reserved: what may still trade under the terms in force, or under the pending ones where those are larger."""
+        """Return what is reserved: the most that may still trade under the terms in force or under any that are pending."""
         if not self.live:
             return NOTHING
         held = _open(self.quantity, self.filled, self.price)
-        if self.pending is None:
+        if not self.pending:
             return held
-        pending = _open(self.pending.quantity, self.filled, self.pending.price)
-        return Held(max(held.quantity, pending.quantity), max(held.notional, pending.notional))
+        each = [held, *(_open(terms.quantity, self.filled, terms.price) for terms in self.pending)]
+        return Held(max(one.quantity for one in each), max(one.notional for one in each))
 
     def with_pending(self, request_id: str, quantity: Decimal, price: Decimal, *, confirmed: bool = False) -> Reservation:
-        """Return the reservation with further pending terms. Where an earlier replace is still unanswered, both stay covered."""
-        pending = self.pending
-        if pending is not None and pending.request_id != request_id:
-            quantity, price = max(quantity, pending.quantity), max(price, pending.price)
-        return self._replace(pending=PendingTerms(request_id, quantity, price, confirmed))
+        """Return the reservation with further pending terms, beside those of all other requests."""
+        others = (terms for terms in self.pending if terms.request_id != request_id)
+        return self._replace(pending=(*others, PendingTerms(request_id, quantity, price, confirmed)))
+
+    def without_pending(self, request_id: str) -> Reservation:
+        """Return the reservation without the terms of a request that came to nothing. Confirmed terms stay: the venue answers them."""
+        left = tuple(terms for terms in self.pending if terms.confirmed or terms.request_id != request_id)
+        return self if len(left) == len(self.pending) else settled(self._replace(pending=left))
 
 
 def _open(quantity: Decimal, filled: Decimal, price: Decimal) -> Held:
@@ -132,7 +140,8 @@ class ReplaceAsked(NamedTuple):
 
 
 class ReplaceDropped(NamedTuple):
-    """A replace came to nothing: refused by the venue, not sent, or rejected. `request_id` None means whichever is pending."""
+    """A replace came to nothing. `request_id` names one that svc_oms never recorded; None means the one that it has recorded, and that
+    the venue refused or never got."""
 
     version: int
     request_id: str | None
@@ -192,8 +201,7 @@ def _moved(reservation: Reservation, fact: OrderFact, mark: Decimal) -> Reservat
         case ReplaceAsked():
             return _asked(reservation, fact)
         case ReplaceDropped():
-            dropped = _answered(reservation.pending, fact.request_id)
-            return settled(reservation._replace(pending=None)) if dropped and reservation.live else reservation
+            return _unanswered(reservation) if fact.request_id is None else reservation.without_pending(fact.request_id)
         case Replaced():
             return _replaced(reservation, fact, mark)
         case StateChanged():
@@ -201,20 +209,21 @@ def _moved(reservation: Reservation, fact: OrderFact, mark: Decimal) -> Reservat
 
 
 def _asked(reservation: Reservation, fact: ReplaceAsked) -> Reservation:
-    pending = reservation.pending
-    if pending is not None and pending.request_id == fact.request_id:
+    approved = next((terms for terms in reservation.pending if terms.request_id == fact.request_id), None)
+    if approved is not None:
         # What was approved is what was asked for, reckoned with the price of the approval.
-        return reservation._replace(pending=pending._replace(confirmed=True))
+        return reservation.with_pending(fact.request_id, approved.quantity, approved.price, confirmed=True)
     price = reservation.price if fact.limit_price is None else fact.limit_price
-    covered = reservation.with_pending(fact.request_id, fact.quantity, price, confirmed=True)
-    if pending is None or pending.confirmed or covered.pending is None:
-        return covered
-    return covered._replace(pending=covered.pending._replace(request_id=pending.request_id, confirmed=False))
+    return reservation.with_pending(fact.request_id, fact.quantity, price, confirmed=True)
 
 
-def _answered(pending: PendingTerms | None, request_id: str | None) -> bool:
-    """Whether an answer to this request, None for the one that svc_oms has recorded, leaves nothing pending."""
-    return pending is not None and (pending.confirmed if request_id is None else pending.request_id == request_id)
+def _unanswered(reservation: Reservation) -> Reservation:
+    left = _unconfirmed(reservation)
+    return reservation if left == reservation.pending else settled(reservation._replace(pending=left))
+
+
+def _unconfirmed(reservation: Reservation) -> tuple[PendingTerms, ...]:
+    return tuple(terms for terms in reservation.pending if not terms.confirmed)
 
 
 def _replaced(reservation: Reservation, fact: Replaced, mark: Decimal) -> Reservation:
@@ -224,19 +233,19 @@ def _replaced(reservation: Reservation, fact: Replaced, mark: Decimal) -> Reserv
         price = max(price, mark)
     # A filled order is reopened by a larger quantity; a canceled or expired one keeps its end whatever is restated.
     revivable = reservation.live or reservation.filled >= reservation.quantity
-    pending = None if not fact.restated and _answered(reservation.pending, None) else reservation.pending
+    pending = reservation.pending if fact.restated else _unconfirmed(reservation)
     replaced = reservation._replace(quantity=fact.quantity, price=price, pending=pending)
     return settled(replaced._replace(status=ReservationStatus.CONFIRMED)) if revivable else replaced
 
 
 def _closed(reservation: Reservation) -> Reservation:
     status = reservation.status if reservation.status is ReservationStatus.REFUSED else ReservationStatus.CLOSED
-    return reservation._replace(status=status, pending=None)
+    return reservation._replace(status=status, pending=())
 
 
 def settled(reservation: Reservation) -> Reservation:
     """Close what is filled, unless a pending replace may yet make it larger."""
-    done = reservation.pending is None and reservation.filled >= reservation.quantity
+    done = not reservation.pending and reservation.filled >= reservation.quantity
     return _closed(reservation) if done else reservation
 
 

@@ -116,8 +116,17 @@ CREATE TABLE trader_rate (
     rate_counts bytea NOT NULL
 ) WITH (fillfactor = 50);
 
+-- An approved replace that is neither in force nor given up; `confirmed` once svc_oms has recorded it.
+CREATE TYPE pending_terms AS (
+    request_id uuid,
+    quantity numeric(38, 18),
+    price numeric(38, 18),
+    confirmed boolean
+);
+
 -- One row per new order that was decided: its reservation, and the first answer for replays. No index on what changes, so that updates
--- stay on their page; reserved_at only grows, which a block range index covers at no cost per row.
+-- stay on their page; reserved_at only grows, which a block range index covers at no cost per row. `pending` is null for none, which few
+-- orders ever have.
 CREATE TABLE reservation (
     order_id uuid PRIMARY KEY,
     account_id text COLLATE "C" NOT NULL,
@@ -127,10 +136,7 @@ CREATE TABLE reservation (
     quantity numeric(38, 18) NOT NULL,
     price numeric(38, 18) NOT NULL,
     filled numeric(38, 18) NOT NULL,
-    pending_request_id uuid,
-    pending_quantity numeric(38, 18),
-    pending_price numeric(38, 18),
-    pending_confirmed boolean,
+    pending pending_terms[],
     order_version integer NOT NULL,
     reserved_at timestamptz NOT NULL,
     duplicate_key bigint,

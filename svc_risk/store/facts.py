@@ -29,9 +29,15 @@ WHERE r.reserved_at >= s.settled_until AND r.reserved_at < clock_timestamp() - $
 UNION ALL
 SELECT r.order_id, r.account_id, r.instrument_id, c.request_id, c.checked_at
 FROM orphan_sweep s, replace_check c
-JOIN reservation r ON r.order_id = c.order_id AND r.pending_request_id = c.request_id AND NOT r.pending_confirmed
-WHERE c.checked_at >= s.settled_until AND c.checked_at < clock_timestamp() - $1::interval AND c.approved
+JOIN reservation r ON r.order_id = c.order_id
+WHERE EXISTS (SELECT FROM unnest(r.pending) p WHERE p.request_id = c.request_id AND NOT p.confirmed)
+    AND c.checked_at >= s.settled_until AND c.checked_at < clock_timestamp() - $1::interval AND c.approved
 ORDER BY since LIMIT $2
+"""
+# An approval that is asked for again while it waits is as young as that question: svc_oms is about to record it.
+_FORGET = """
+DELETE FROM replace_check WHERE request_id = ANY ($1::text::uuid[]) AND checked_at < clock_timestamp() - $2::interval
+RETURNING request_id::text
 """
 # A transaction lives at most a third of the bound, so nothing older than the bound can still be committed.
 _SETTLED = """
@@ -53,7 +59,6 @@ class Resolution(NamedTuple):
 
     orphan: Orphan
     state: OrderState
-    replace_pending: bool
 
 
 class Step(NamedTuple):
@@ -148,13 +153,18 @@ class FactStore:
             await transaction.execute(_SETTLED, _interval(bound_seconds), rows[0]["since"] if rows else None)
         return [_orphan(row) for row in rows]
 
-    async def settle(self, transaction: Transaction, resolutions: Sequence[Resolution], *, folded: bool) -> LogPosition | None:
+    async def settle(
+        self, transaction: Transaction, resolutions: Sequence[Resolution], *, folded: bool, bound_seconds: float
+    ) -> LogPosition | None:
         """Release what svc_oms has given up, confirm what it has, and drop replaces of which it knows nothing.
+
+        A replace that is dropped is forgotten as well: asked for again, it is decided anew.
 
         Args:
             transaction: the caller's.
-            resolutions: what svc_oms said, about orders each named once.
+            resolutions: what svc_oms said, one for each orphan.
             folded: whether all order events that its answer shows are folded in; without them a replace may only seem unknown.
+            bound_seconds: how long ago an approval must have been asked for last.
         """
         orphans = [resolution.orphan for resolution in resolutions]
         wanted = Wanted(
@@ -164,12 +174,15 @@ class FactStore:
             instruments={orphan.instrument_id for orphan in orphans},
         )
         book = await self._ledger.open(transaction, wanted)
-        for orphan, state, replace_pending in resolutions:
+        unknown = [orphan.request_id for orphan in orphans if orphan.request_id is not None] if folded else []
+        rows = await transaction.fetch(_FORGET, uuids(unknown), _interval(bound_seconds)) if unknown else []
+        forgotten = {row[0] for row in rows}
+        for orphan, state in resolutions:
             if state is OrderState.ABANDONED:
                 book.apply(orphan.order_id, Ended(1), ABANDONED)
             elif orphan.request_id is None:
                 book.confirm(orphan.order_id)
-            elif folded and not replace_pending:
+            elif orphan.request_id in forgotten:
                 book.drop_pending(orphan.order_id, orphan.request_id)
         return await self._ledger.write(transaction, book, [])
 

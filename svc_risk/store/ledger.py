@@ -14,7 +14,7 @@ from svc_risk.domain.book import Book, Decided, Remembered
 from svc_risk.domain.check import Approval
 from svc_risk.domain.policy import Policy
 from svc_risk.domain.reference_price import ReferencePrice
-from svc_risk.domain.reservation import Reservation
+from svc_risk.domain.reservation import PendingTerms, Reservation
 from svc_risk.domain.vocabulary import CheckKind
 from svc_risk.store.closing import WRITE, written
 from svc_risk.store.policy import PolicyReader
@@ -41,22 +41,25 @@ SELECT u.*, $7
 FROM unnest($1::text::uuid[], $2::text::uuid[], $3::text::text[], $4::text::bytea[], $5::text::bytea[], $6::boolean[]) AS u
 """
 
+_ASKED_AGAIN = "UPDATE replace_check SET checked_at = $2 WHERE request_id = ANY ($1::text::uuid[])"
+
 # An order that svc_oms accepted without a reservation of ours gets a row here; any other row exists. `risk_advance` may have confirmed it
 # since it was read, and raised its version: neither is undone by whoever did not know. Nobody else writes without the account's lock.
 _MOVE = """
 INSERT INTO reservation AS t (
-    order_id, account_id, instrument_id, side, status, quantity, price, filled, pending_request_id, pending_quantity, pending_price,
-    pending_confirmed, order_version, reserved_at, payload_hash, answer
+    order_id, account_id, instrument_id, side, status, quantity, price, filled, order_version, pending, reserved_at, payload_hash, answer
 )
-SELECT u.*, $14, '', '' FROM unnest(
+SELECT
+    u.order_id, u.account_id, u.instrument_id, u.side, u.status, u.quantity, u.price, u.filled, u.order_version,
+    u.pending::pending_terms[], $11, '', ''
+FROM unnest(
     $1::text::uuid[], $2::text::text[], $3::text::text[], $4::text::smallint[], $5::text::smallint[], $6::text::numeric[],
-    $7::text::numeric[], $8::text::numeric[], $9::text::uuid[], $10::text::numeric[], $11::text::numeric[], $12::boolean[], $13::text::int[]
-) AS u
+    $7::text::numeric[], $8::text::numeric[], $9::text::int[], $10::text[]
+) AS u (order_id, account_id, instrument_id, side, status, quantity, price, filled, order_version, pending)
 ON CONFLICT (order_id) DO UPDATE SET
     status = CASE excluded.status WHEN 1 THEN t.status ELSE excluded.status END,
     quantity = excluded.quantity, price = excluded.price, filled = excluded.filled,
-    pending_request_id = excluded.pending_request_id, pending_quantity = excluded.pending_quantity,
-    pending_price = excluded.pending_price, pending_confirmed = excluded.pending_confirmed,
+    pending = excluded.pending,
     order_version = greatest(t.order_version, excluded.order_version)
 """
 
@@ -142,6 +145,8 @@ class Ledger:
         replaces = [entry for entry in entries if entry[0].check.kind is CheckKind.REPLACE]
         if replaces:
             await transaction.execute(_WRITE_REPLACES, *_replace_columns(replaces), book.moment)
+        if book.asked_again:
+            await transaction.execute(_ASKED_AGAIN, uuids(sorted(book.asked_again)), book.moment)
         if book.changed_reservations:
             moved = [book.reservations[order_id] for order_id in sorted(book.changed_reservations)]
             await transaction.execute(_MOVE, *_moved_columns(moved), book.moment)
@@ -161,7 +166,6 @@ def _replace_columns(entries: Sequence[tuple[Decided, bytes]]) -> tuple[object, 
 
 
 def _moved_columns(reservations: Sequence[Reservation]) -> tuple[object, ...]:
-    pending = [r.pending for r in reservations]
     return (
         uuids([r.order_id for r in reservations]),
         texts([r.account_id for r in reservations]),
@@ -171,12 +175,14 @@ def _moved_columns(reservations: Sequence[Reservation]) -> tuple[object, ...]:
         numbers([r.quantity for r in reservations]),
         numbers([r.price for r in reservations]),
         numbers([r.filled for r in reservations]),
-        uuids([None if terms is None else terms.request_id for terms in pending]),
-        numbers([None if terms is None else terms.quantity for terms in pending]),
-        numbers([None if terms is None else terms.price for terms in pending]),
-        [None if terms is None else terms.confirmed for terms in pending],
         numbers([r.order_version for r in reservations]),
+        [_pending_literal(r.pending) if r.pending else None for r in reservations],
     )
+
+
+def _pending_literal(pending: Sequence[PendingTerms]) -> str:
+    """Return a literal of `pending_terms[]`."""
+    return texts([f"({terms.request_id},{terms.quantity},{terms.price},{terms.confirmed})" for terms in pending])
 
 
 def _of_their_venue(prices: Mapping[str, tuple[str, ReferencePrice]], policy: Policy) -> dict[str, ReferencePrice]:

@@ -94,7 +94,7 @@ def parse_positions(lines: str | None) -> dict[tuple[str, str], InstrumentExposu
 
 def read_reservation(row: Row) -> Reservation:
     """Return the reservation in a row."""
-    pending = row["pending_request_id"]
+    pending = row["pending"]
     return Reservation(
         str(row["order_id"]),
         row["account_id"],
@@ -104,9 +104,9 @@ def read_reservation(row: Row) -> Reservation:
         row["quantity"].normalize(),
         row["price"].normalize(),
         row["filled"].normalize(),
-        None
-        if pending is None
-        else PendingTerms(str(pending), row["pending_quantity"].normalize(), row["pending_price"].normalize(), row["pending_confirmed"]),
+        tuple(PendingTerms(str(name), quantity.normalize(), price.normalize(), done) for name, quantity, price, done in pending)
+        if pending
+        else (),
         row["order_version"],
     )
 

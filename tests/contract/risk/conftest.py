@@ -47,7 +47,7 @@ class Orders:
 
     async def resolve(self, orders: Sequence[tuple[str, str]]) -> ResolvedOrders:
         """See `OrderControl.resolve`."""
-        found = [ResolvedOrder(order_id, self.states.get(order_id, OrderState.ABANDONED), False) for order_id, _ in orders]
+        found = [ResolvedOrder(order_id, self.states.get(order_id, OrderState.ABANDONED)) for order_id, _ in orders]
         return ResolvedOrders(tuple(found), self.position)
 
     async def apply(self, switches: Sequence[KillSwitch]) -> None:

@@ -169,8 +169,8 @@ async def test_what_the_sweep_has_settled_the_log_only_confirms(pair: Pair) -> N
     answer = await pair.orders.resolve([(orphan.order_id, orphan.account_id) for orphan in found])
     states = {order.order_id: order.state for order in answer.orders}
     async with pair.one.stores.database.transaction() as transaction:
-        resolutions = [Resolution(orphan, states[orphan.order_id], False) for orphan in found]
-        await pair.one.stores.facts.settle(transaction, resolutions, folded=True)
+        resolutions = [Resolution(orphan, states[orphan.order_id]) for orphan in found]
+        await pair.one.stores.facts.settle(transaction, resolutions, folded=True, bound_seconds=0.0)
     assert await held(pair.one) == ("0", "10", "0")
     lease = await lead(pair.one)
     assert await follow(pair.one, lease, accepted(known), event(given_up.order_id, 1, events_pb2.OrderAbandoned(account_id="ACC-1"))) == 1
@@ -283,3 +283,75 @@ async def test_replaces_and_confirmations_in_any_order_end_alike(pair: Pair) -> 
     await asyncio.gather(ask(), tell())
     assert await folded(pair.one, *orders) == [1] * 12
     assert await held(pair.one) == ("0", str(sum(range(1, 13)) + 12), "0")
+
+
+async def test_replaces_that_were_approved_at_once_are_settled_each_by_its_own_evidence(pair: Pair) -> None:
+    order = buy("10")
+    await decide(pair.one, order)
+    lease = await lead(pair.other)
+    await follow(pair.other, lease, accepted(order))
+    checks = {
+        quantity: replace(order)._replace(request_id=f"00000000-0000-7000-8000-{quantity:012d}", quantity=Decimal(quantity))
+        for quantity in (25, 40, 30)
+    }
+    # Alone and together with others, by both replicas.
+    assert await decide(pair.one, checks[25]) == ["approval"]
+    assert await decide(pair.other, checks[40], checks[30]) == ["approval"] * 2
+    assert await held(pair.one) == ("0", "40", "0")
+
+    def asked(version: int, quantity: int) -> RecordedEvent:
+        message = events_pb2.ReplaceRequested(request_id=checks[quantity].request_id, quantity=str(quantity), limit_price="100")
+        return event(order.order_id, version, message)
+
+    assert await follow(pair.other, lease, asked(2, 25)) == 1
+    assert len(await pair.one.stores.facts.orphans(0.0)) == 2
+    rejected = event(order.order_id, 3, events_pb2.ReplaceRejected(request_id=checks[40].request_id))
+    for applied in (1, 0):
+        assert await follow(pair.other, lease, rejected) == applied
+        assert await held(pair.one) == ("0", "30", "0"), "at once"
+    assert await follow(pair.other, lease, event(order.order_id, 4, events_pb2.OrderReplaced(quantity="25", limit_price="100"))) == 1
+    assert await held(pair.one) == ("0", "30", "0"), "the third may still be recorded"
+    (orphan,) = await pair.one.stores.facts.orphans(0.0)
+    assert orphan.request_id == checks[30].request_id
+    async with pair.one.stores.database.transaction() as transaction:
+        await pair.one.stores.facts.settle(transaction, [Resolution(orphan, OrderState.NEW)], folded=True, bound_seconds=0.0)
+    assert await held(pair.one) == ("0", "25", "0")
+    assert await unconfirmed(pair.one) == set()
+
+
+async def test_a_cancel_releases_every_replace_under_way_and_what_is_said_of_them_later_counts_nothing(pair: Pair) -> None:
+    order = buy("10")
+    await decide(pair.one, order)
+    lease = await lead(pair.other)
+    more, most = (
+        replace(order)._replace(request_id=f"00000000-0000-7000-8000-{quantity:012d}", quantity=Decimal(quantity)) for quantity in (25, 40)
+    )
+    assert await decide(pair.one, more, most) == ["approval"] * 2
+    assert await follow(pair.other, lease, accepted(order), canceled(order, 2)) == 2
+    assert await held(pair.one) == ("0", "0", "0")
+    assert (await pair.one.state()).reservation_count == 0
+    assert await unconfirmed(pair.one) == set()
+    assert await follow(pair.other, lease, event(order.order_id, 3, events_pb2.ReplaceRejected(request_id=more.request_id))) == 1
+    assert await held(pair.one) == ("0", "0", "0")
+
+
+async def test_an_approval_that_was_given_up_is_decided_anew_and_one_that_is_asked_for_again_is_not_given_up(pair: Pair) -> None:
+    order = buy("10")
+    await decide(pair.one, order)
+    lease = await lead(pair.other)
+    await follow(pair.other, lease, accepted(order))
+    more = replace(order)
+    assert await decide(pair.one, more) == ["approval"]
+    (orphan,) = await pair.one.stores.facts.orphans(0.0)
+
+    async def settle(bound_seconds: float) -> None:
+        async with pair.one.stores.database.transaction() as transaction:
+            await pair.one.stores.facts.settle(transaction, [Resolution(orphan, OrderState.NEW)], folded=True, bound_seconds=bound_seconds)
+
+    assert await decide(pair.other, more) == ["approval"]
+    await settle(30.0)
+    assert await held(pair.one) == ("0", "25", "0"), "as young as the last question"
+    await settle(0.0)
+    assert await held(pair.one) == ("0", "10", "0")
+    assert await decide(pair.one, more) == ["approval"]
+    assert await held(pair.one) == ("0", "25", "0")

@@ -212,7 +212,7 @@ def reservations(orders: OrderRecord, risk: RiskRecord) -> Iterator[str]:
     """At rest, what is reserved is what may trade: one confirmed reservation for each open order, and no other."""
     for reservation in risk.reservations.values():
         order = orders.histories.get(reservation.order_id)
-        if reservation.status not in (REFUSED, CONFIRMED, CLOSED) or reservation.pending_request_id is not None:
+        if reservation.status not in (REFUSED, CONFIRMED, CLOSED) or reservation.pending is not None:
             yield f"reservation {reservation.order_id} is not settled: {reservation}"
         if reservation.status == CONFIRMED and (order is None or not order.is_open):
             yield f"reservation {reservation.order_id} is held for an order that is not open: {order.types if order else 'none'}"

@@ -17,7 +17,7 @@ REFUSED, UNCONFIRMED, CONFIRMED, CLOSED = range(4)
 LIMIT_UPDATED = "risk.v1.LimitUpdated"
 
 _RESERVATIONS = """
-SELECT order_id::text, account_id, instrument_id, side, status, quantity, price, filled, pending_request_id::text, reserved_at
+SELECT order_id::text, account_id, instrument_id, side, status, quantity, price, filled, pending::text, reserved_at
 FROM svc_risk.reservation
 """
 _EXPOSURES = """
@@ -37,7 +37,7 @@ class Reservation:
     quantity: Decimal
     price: Decimal
     filled: Decimal
-    pending_request_id: str | None
+    pending: str | None
     reserved_at: datetime
 
 
@@ -98,6 +98,6 @@ def _reservation(row: asyncpg.Record) -> Reservation:
         row["quantity"],
         row["price"],
         row["filled"],
-        row["pending_request_id"],
+        row["pending"],
         row["reserved_at"],
     )

@@ -56,7 +56,7 @@ WITH applied AS (SELECT coalesce(min((tx, position)), (0::bigint, 0::bigint)) AS
 SELECT (SELECT count(*) FROM svc_oms.venue_request) AS unanswered,
        (SELECT count(*) FROM svc_oms.orders WHERE state = 11) AS unknown,
        (SELECT count(*) FROM svc_oms.event, applied WHERE (tx::text::bigint, position) > applied.at) AS unapplied,
-       (SELECT count(*) FROM svc_risk.reservation WHERE status = 1 OR (status = 2 AND pending_request_id IS NOT NULL)) AS unsettled
+       (SELECT count(*) FROM svc_risk.reservation WHERE status = 1 OR (status = 2 AND pending IS NOT NULL)) AS unsettled
 """
 
 _LEFT = """
@@ -66,9 +66,9 @@ SELECT u.what, u.order_id, u.number, o.state, o.version,
 FROM (
     SELECT 'request' AS what, order_id, venue_client_order_id AS number FROM svc_oms.venue_request
     UNION ALL
-    SELECT 'reservation', order_id::text, concat_ws(' ', status, pending_request_id, pending_confirmed, reserved_at)
+    SELECT 'reservation', order_id::text, concat_ws(' ', status, pending::text, reserved_at)
     FROM svc_risk.reservation
-    WHERE status = 1 OR (status = 2 AND pending_request_id IS NOT NULL)
+    WHERE status = 1 OR (status = 2 AND pending IS NOT NULL)
 ) u
 LEFT JOIN svc_oms.orders o USING (order_id)
 LIMIT 8

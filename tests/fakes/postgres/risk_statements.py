@@ -9,7 +9,7 @@ from typing import Any
 
 from svc_risk.store import closing, facts, ledger
 from tests.fakes.postgres import kernel_statements, risk_reference
-from tests.fakes.postgres.rows import Row, blobs, columns, decimals, integers, rows, texts
+from tests.fakes.postgres.rows import Row, amount, blobs, columns, decimals, integers, rows, texts
 from tests.fakes.postgres.server import Handler, MemoryPostgres, Tx
 
 TABLES = (
@@ -29,8 +29,8 @@ _EXPOSURE = columns(
 _POSITION = columns("account_id", "instrument_id", "position", "mark", "buy_quantity", "buy_notional", "sell_quantity", "sell_notional")
 _TRADER = columns("principal", "rate_tick", "rate_counts")
 _RESERVATION = columns(
-    "order_id", "account_id", "instrument_id", "side", "status", "quantity", "price", "filled", "pending_request_id", "pending_quantity",
-    "pending_price", "pending_confirmed", "order_version", "reserved_at", "duplicate_key", "payload_hash", "answer",
+    "order_id", "account_id", "instrument_id", "side", "status", "quantity", "price", "filled", "pending", "order_version",
+    "reserved_at", "duplicate_key", "payload_hash", "answer",
 )  # fmt: skip
 _REPLACE = columns("request_id", "order_id", "account_id", "payload_hash", "answer", "approved", "checked_at")
 _SWEEP = columns("single", "settled_until")
@@ -176,9 +176,8 @@ async def _insert_reservations(tx: Tx, moment: datetime, *arguments: Any) -> Non
     for place, row in enumerate(_zipped(readers, [*described, starts, lengths])):
         *values, duplicate_key, start, length = row
         answer = answers[start - 1 : start - 1 + length]
-        pending = (None, None, None, None)
         filled = Decimal(0)
-        kept = (*values, filled, *pending, 0, moment, duplicate_key, _cut(hashes, place, 32), answer)
+        kept = (*values, filled, None, 0, moment, duplicate_key, _cut(hashes, place, 32), answer)
         await tx.insert("reservation", values[0], Row(_RESERVATION, kept))
 
 
@@ -206,19 +205,40 @@ async def _write_replaces(tx: Tx, *arguments: Any) -> list[Row]:
 
 
 async def _move(tx: Tx, *arguments: Any) -> list[Row]:
-    readers = (texts, texts, texts, integers, integers, decimals, decimals, decimals, texts, decimals, decimals, list, integers)
-    for moved in _zipped(readers, arguments[:13]):
+    readers = (texts, texts, texts, integers, integers, decimals, decimals, decimals, integers, list)
+    for *described, version, literal in _zipped(readers, arguments[:10]):
+        moved = *described, _pending(literal), version
         order_id = moved[0]
         await tx.lock("reservation", order_id)
         known = tx.get("reservation", order_id)
         if known is None:
-            tx.put("reservation", order_id, Row(_RESERVATION, (*moved, arguments[13], None, b"", b"")))
+            tx.put("reservation", order_id, Row(_RESERVATION, (*moved, arguments[10], None, b"", b"")))
         else:
-            changed = dict(zip(list(_RESERVATION)[4:13], moved[4:], strict=True))
+            changed = dict(zip(list(_RESERVATION)[4:10], moved[4:], strict=True))
             if changed["status"] == _UNCONFIRMED_STATUS:
                 changed["status"] = known["status"]
             changed["order_version"] = max(known["order_version"], changed["order_version"])
             tx.put("reservation", order_id, known.replace(**changed))
+    return []
+
+
+def _pending(literal: str | None) -> list[tuple[str, Decimal, Decimal, bool]] | None:
+    """Read a literal of `pending_terms[]`, `{"(request id,quantity,price,confirmed)",…}`."""
+    if literal is None:
+        return None
+    found = []
+    for item in literal.removeprefix('{"(').removesuffix(')"}').split(')","('):
+        request_id, quantity, price, confirmed = item.split(",")
+        found.append((request_id, amount(quantity), amount(price), confirmed == "True"))
+    return found
+
+
+async def _asked_again(tx: Tx, request_ids: str, moment: datetime) -> list[Row]:
+    for request_id in texts(request_ids):
+        await tx.lock("replace_check", request_id)
+        row = tx.get("replace_check", request_id)
+        if row is not None:
+            tx.put("replace_check", request_id, row.replace(checked_at=moment))
     return []
 
 
@@ -266,7 +286,7 @@ async def _unconfirmed(tx: Tx, bound: timedelta, limit: int) -> list[Row]:
     ]
     for check in tx.rows("replace_check"):
         row = tx.get("reservation", check["order_id"])
-        waiting = row is not None and row["pending_request_id"] == check["request_id"] and not row["pending_confirmed"]
+        waiting = row is not None and any(terms[0] == check["request_id"] and not terms[3] for terms in row["pending"] or ())
         if waiting and check["approved"] and settled <= check["checked_at"] < until:
             assert row is not None
             found.append((row["order_id"], row["account_id"], row["instrument_id"], check["request_id"], check["checked_at"]))
@@ -283,16 +303,29 @@ async def _settled(tx: Tx, bound: timedelta, since: datetime | None) -> list[Row
     return []
 
 
+async def _forget(tx: Tx, request_ids: str, bound: timedelta) -> list[Row]:
+    found = []
+    for request_id in texts(request_ids):
+        await tx.lock("replace_check", request_id)
+        row = tx.get("replace_check", request_id)
+        if row is not None and row["checked_at"] < tx.now() - bound:
+            tx.delete("replace_check", request_id)
+            found.append((request_id,))
+    return rows(("request_id",), found)
+
+
 STATEMENTS: dict[str, Handler] = {
     **kernel_statements.STATEMENTS,
     **risk_reference.STATEMENTS,
     ledger._OPEN: _open,
     closing.WRITE: _write,
     ledger._WRITE_REPLACES: _write_replaces,
+    ledger._ASKED_AGAIN: _asked_again,
     ledger._MOVE: _move,
     facts._KNOWN: _known,
     facts._VERSIONS: _versions,
     facts._ADVANCE: _advance,
     facts._UNCONFIRMED: _unconfirmed,
+    facts._FORGET: _forget,
     facts._SETTLED: _settled,
 }

@@ -11,8 +11,8 @@ from trademesh.risk.v1 import events_pb2
 _HELD = """
 SELECT account_id, instrument_id, side, sum(greatest(q, 0)) AS quantity, sum(greatest(n, 0)) AS notional, count(*) AS held FROM (
     SELECT account_id, instrument_id, side,
-        greatest(quantity - filled, coalesce(pending_quantity, 0) - filled) AS q,
-        greatest((quantity - filled) * price, (pending_quantity - filled) * pending_price) AS n
+        greatest(quantity - filled, (SELECT max(p.quantity - filled) FROM unnest(pending) p)) AS q,
+        greatest((quantity - filled) * price, (SELECT max((p.quantity - filled) * p.price) FROM unnest(pending) p)) AS n
     FROM reservation WHERE status IN (1, 2)
 ) r GROUP BY account_id, instrument_id, side
 """

@@ -166,14 +166,13 @@ class Orders:
         self.states = states or {}
         self.position = position
         self.asked: list[str] = []
-        self.replaces_pending = False
         self.reachable = True
 
     async def resolve(self, orders: Sequence[tuple[str, str]]) -> ResolvedOrders:
         if not self.reachable:
             raise UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, "svc_oms is away")
         self.asked += [order_id for order_id, _ in orders]
-        found = [ResolvedOrder(order_id, self.states.get(order_id, OrderState.ABANDONED), self.replaces_pending) for order_id, _ in orders]
+        found = [ResolvedOrder(order_id, self.states.get(order_id, OrderState.ABANDONED)) for order_id, _ in orders]
         return ResolvedOrders(tuple(found), self.position)
 
     async def apply(self, switches: Sequence[KillSwitch]) -> None:
@@ -238,11 +237,16 @@ async def test_an_approved_replace_that_was_never_asked_for_is_given_up(stores: 
     # svc_oms knows more than what was folded: the request may be among it.
     await sweeper(stores, orders).sweep(held)
     assert await risk_of(sql) == (0, 25, 0)
-    orders.position, orders.replaces_pending = LogPosition(0, 0), True
-    await sweeper(stores, orders).sweep(held)
+    orders.position = LogPosition(0, 0)
+    # Asked for again, it is about to be recorded.
+    assert [answer.result.WhichOneof("outcome") for answer in await stores.checks.decide([more])] == ["approval"]
+    assert await sweeper(stores, orders).sweep(held) == 0
     assert await risk_of(sql) == (0, 25, 0)
-    orders.replaces_pending = False
+    await sql.execute("UPDATE replace_check SET checked_at = now() - interval '30 seconds'")
     await sweeper(stores, orders).sweep(held)
     assert await risk_of(sql) == (0, 10, 0)
     assert await sweeper(stores, orders).sweep(held) == 0
+    # What was given up is forgotten: the same question is decided anew, and reserves again.
+    await stores.checks.decide([more])
+    assert await risk_of(sql) == (0, 25, 0)
     await audit(sql)

@@ -5,6 +5,7 @@ The machine is a venue and a svc_oms that make up facts, also absurd ones, and a
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -28,6 +29,7 @@ OPEN_MAX, GROSS_MAX = Decimal(20_000), Decimal(30_000)
 PRICES = st.decimals("90.00", "110.00", places=2)
 QUANTITIES = st.integers(1, 200).map(Decimal)
 LIVE = [OrderState.NEW, OrderState.PARTIALLY_FILLED, OrderState.DONE_FOR_DAY, OrderState.SUSPENDED, OrderState.STOPPED, OrderState.UNKNOWN]
+CHANCES = st.randoms(use_true_random=False)
 STATES = st.sampled_from([*LIVE, OrderState.FILLED, OrderState.CANCELED, OrderState.EXPIRED, OrderState.REJECTED])
 
 
@@ -62,6 +64,7 @@ class Exposures(RuleBasedStateMachine):
         self.prices = {name: Decimal(100) for name in INSTRUMENTS}
         self.filled: dict[str, Decimal] = {}
         self.versions: dict[str, int] = {}
+        self.replaces: dict[str, dict[str, tuple[Decimal, bool]]] = {}
         self.count = 0
         self.open_sums = dict.fromkeys(ACCOUNTS, Decimal(0))
 
@@ -130,7 +133,9 @@ class Exposures(RuleBasedStateMachine):
                 "account_id": held.account_id,
                 "instrument_id": held.instrument_id,
             }
-            self.check(order(held.side, str(quantity), str(price), kind=CheckKind.REPLACE, **changes))
+            outcome = self.check(order(held.side, str(quantity), str(price), kind=CheckKind.REPLACE, **changes))
+            if isinstance(outcome, Approval):
+                self.replaces.setdefault(name, {})[f"r-{self.count}"] = quantity, False
 
     def fact(self, name: str, make: Any) -> None:
         held = self.state["reservations"].get(name)
@@ -142,7 +147,19 @@ class Exposures(RuleBasedStateMachine):
         book.apply(name, fact, "oms.v1.Anything")
         book.apply(name, fact, "oms.v1.Anything")
         self.filled[name] = book.reservations[name].filled
+        if not book.reservations[name].live:
+            self.replaces.pop(name, None)
         self.close(book)
+
+    def answered(self, name: str) -> None:
+        """The venue has answered what svc_oms had recorded."""
+        replaces = self.replaces.get(name, {})
+        self.replaces[name] = {request_id: terms for request_id, terms in replaces.items() if not terms[1]}
+
+    def waiting(self, name: str, chance: random.Random, *, unheard: str = "q-0") -> str:
+        """A replace that was approved and not recorded, or one that risk has not heard of."""
+        approved = [request_id for request_id, (_, recorded) in self.replaces.get(name, {}).items() if not recorded]
+        return chance.choice([*approved, unheard])
 
     @rule(name=orders)
     def accept(self, name: str) -> None:
@@ -165,23 +182,49 @@ class Exposures(RuleBasedStateMachine):
 
     @rule(name=orders, quantity=QUANTITIES, price=st.none() | PRICES, restated=st.booleans())
     def replace(self, name: str, quantity: Decimal, price: Decimal | None, restated: bool) -> None:
+        if not restated:
+            self.answered(name)
         self.fact(name, lambda version: r.Replaced(version, quantity, price, restated))
 
-    @rule(name=orders, quantity=QUANTITIES)
-    def record_replace(self, name: str, quantity: Decimal) -> None:
-        self.fact(name, lambda version: r.ReplaceAsked(version, f"q-{version}", quantity, None))
+    @rule(name=orders, quantity=QUANTITIES, chance=CHANCES)
+    def record_replace(self, name: str, quantity: Decimal, chance: random.Random) -> None:
+        held = self.state["reservations"].get(name)
+        if held is not None and held.live:
+            self.count += 1
+            request_id = self.waiting(name, chance, unheard=f"q-{self.count}")
+            replaces = self.replaces.setdefault(name, {})
+            replaces[request_id] = replaces.get(request_id, (quantity, False))[0], True
+            self.fact(name, lambda version: r.ReplaceAsked(version, request_id, quantity, None))
 
     @rule(name=orders)
     def drop_replace(self, name: str) -> None:
+        self.answered(name)
         self.fact(name, lambda version: r.ReplaceDropped(version, None))
 
-    @rule(name=orders)
-    def give_up_replace(self, name: str) -> None:
-        held = self.state["reservations"].get(name)
-        if held is not None and held.pending is not None:
+    @rule(name=orders, chance=CHANCES)
+    def reject_replace(self, name: str, chance: random.Random) -> None:
+        request_id = self.waiting(name, chance)
+        self.replaces.get(name, {}).pop(request_id, None)
+        self.fact(name, lambda version: r.ReplaceDropped(version, request_id))
+
+    @rule(name=orders, chance=CHANCES)
+    def give_up_replace(self, name: str, chance: random.Random) -> None:
+        if name in self.state["reservations"]:
+            request_id = self.waiting(name, chance)
+            self.replaces.get(name, {}).pop(request_id, None)
             book = self.book()
-            book.drop_pending(name, held.pending.request_id)
+            book.drop_pending(name, request_id)
             self.close(book)
+
+    @invariant()
+    def every_replace_under_way_is_covered_and_no_other(self) -> None:
+        for name, held in self.state["reservations"].items() if hasattr(self, "state") else ():
+            replaces = self.replaces.get(name, {})
+            assert {(terms.request_id, terms.confirmed) for terms in held.pending} == {
+                (request_id, recorded) for request_id, (_, recorded) in replaces.items()
+            }
+            most = max([held.quantity, *(quantity for quantity, _ in replaces.values())]) - held.filled
+            assert held.held.quantity == (max(most, Decimal(0)) if held.live else 0)
 
     @rule(instrument=st.sampled_from(INSTRUMENTS), price=PRICES, account=st.sampled_from(ACCOUNTS))
     def move_price(self, instrument: str, price: Decimal, account: str) -> None:

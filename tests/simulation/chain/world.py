@@ -191,8 +191,8 @@ class World:
         for row in risk.tables["reservation"].values():
             if row["status"] == 1:
                 found.append(f"reservation {row['order_id']} is unconfirmed since {row['reserved_at']}")
-            if row["pending_request_id"] is not None and not row["pending_confirmed"]:
-                found.append(f"replace {row['pending_request_id']} of {row['order_id']} is unconfirmed")
+            unconfirmed = [request_id for request_id, *_, confirmed in row["pending"] or () if not confirmed]
+            found += [f"replace {request_id} of {row['order_id']} is unconfirmed" for request_id in unconfirmed]
         found += [f"kill switch {key} is pending" for key, row in risk.tables["kill_switch"].items() if row["status"] in (1, 3)]
         exchange = self.venue.exchange
         if exchange is not None and any(True for _ in exchange._holds):

@@ -83,28 +83,6 @@ def asked(version: int, name: str, quantity: int, price: int) -> r.ReplaceAsked:
     return r.ReplaceAsked(version, name, Decimal(quantity), Decimal(price))
 
 
-def test_a_second_replace_covers_the_first_one_too() -> None:
-    reservation = working().with_pending("r-1", Decimal(150), Decimal(40)).with_pending("r-2", Decimal(120), Decimal(60))
-    assert reservation.held == (Decimal(150), Decimal(9000))
-    dropped = r.evolve(reservation, r.ReplaceDropped(2, "r-2"))
-    assert dropped.held == (Decimal(100), Decimal(5000))
-
-
-@pytest.mark.parametrize(("answer", "notional"), [(replaced(3, 150, 40), 6000), (r.ReplaceDropped(3, None), 5000)])
-def test_an_answer_to_one_replace_does_not_uncover_another_that_may_still_be_recorded(answer: r.OrderFact, notional: int) -> None:
-    """Two replaces race: risk approves both, svc_oms records r-1 and may yet record r-2, or has refused it and told nobody."""
-    reservation = working().with_pending("r-1", Decimal(150), Decimal(40)).with_pending("r-2", Decimal(120), Decimal(60))
-    after = r.evolve(r.evolve(reservation, asked(2, "r-1", 150, 40)), answer)
-    assert after.pending is not None
-    assert (after.pending.request_id, after.pending.confirmed) == ("r-2", False)
-    assert after.held.notional >= 120 * 60
-    # Settled as an orphan: what is held is what is in force, at its own price.
-    assert after._replace(pending=None).held.notional == notional
-    # Recorded after all, and answered.
-    recorded = r.evolve(after, asked(4, "r-2", 120, 60))
-    assert r.evolve(recorded, replaced(5, 120, 60)).held.notional == 7200
-
-
 def test_a_refused_order_stays_refused() -> None:
     refused = unconfirmed()._replace(status=ReservationStatus.REFUSED)
     assert r.evolve(refused, r.Ended(1)).status is ReservationStatus.REFUSED
