@@ -63,7 +63,7 @@ CHECKS_BYTES_MAX = 2 * 1024 * 1024
 CONFIGURATION_EXIT_CODE = 78
 GARBAGE_THRESHOLD = 50_000
 FEED_LEASE_SECONDS = 2.0
-"""Prices are stale after 2 s without a heartbeat, and then every order is refused: when the follower dies, the next one must not wait longer."""
+"""Without a heartbeat for 2 s prices are stale, and every order is refused: when the follower dies, the next must not wait longer."""
 
 
 @dataclass(frozen=True, slots=True)
