@@ -28,7 +28,7 @@ from tests.bench.machine import cpu_seconds, fsync_us, rss_mb
 ROUNDS = 5
 PARTS = ("svc_oms", "svc_risk", "postgres")
 IN_FLIGHT = 1_024
-BATCH_CALLS_IN_FLIGHT = 16
+BATCH_CALLS_IN_FLIGHT = 32
 LIGHT_IN_FLIGHT = 64
 CHAIN_ORDERS_SECONDS = 10
 
