@@ -1,6 +1,6 @@
 """The life of an order, pure: `decide(order, command)` returns events, `evolve(order, event)` folds them."""
 
-from svc_oms.domain.decide import abandoned, decide, place, replaced_terms, unsent
+from svc_oms.domain.decide import abandoned, decide, place, rejected, replaced_terms, unsent
 from svc_oms.domain.evolve import evolve, fold
 from svc_oms.domain.state import Breach, ExecutionKey, Fill, Order, PendingRequest, Reject, Terms
 from svc_oms.domain.vocabulary import TERMINAL, Action, ExecutionType, OrderState, OrderType, ReportKind, Side, TimeInForce
@@ -26,6 +26,7 @@ __all__ = [
     "evolve",
     "fold",
     "place",
+    "rejected",
     "replaced_terms",
     "unsent",
 ]

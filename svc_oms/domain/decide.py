@@ -113,11 +113,16 @@ def replaced_terms(order: Order, command: c.RequestReplace) -> tuple[Decimal, De
     return quantity, limit_price
 
 
+def rejected(command: c.RequestReplace, reject: Reject) -> tuple[e.Event, ...]:
+    """Return the events of a replace that comes to nothing here: the old terms stand, and nobody will record the request any more."""
+    return (e.ReplaceRejected(command.principal, command.request_id, command.command_hash, reject, command.time),)
+
+
 def _request_replace(order: Order | None, command: c.RequestReplace) -> tuple[e.Event, ...]:
     assert order is not None, "the caller has found the order"
     quantity, limit_price = replaced_terms(order, command)
     if command.reject is not None:
-        return (e.ReplaceRejected(command.principal, command.request_id, command.command_hash, command.reject, command.time),)
+        return rejected(command, command.reject)
     draft = Draft(order)
     request_id = _venue_client_order_id(order, Action.REPLACE)
     draft.add(

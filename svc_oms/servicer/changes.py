@@ -17,9 +17,9 @@ from kernel.errors import AbortedError, AlreadyExistsError, NotFoundError, Outco
 from kernel.event_records import to_position
 from kernel.identity import User
 from kernel.ports import Clock, LogPosition
-from svc_oms.codec.orders import order_message, reject_message
+from svc_oms.codec.orders import order_message
 from svc_oms.domain import Order, OrderState, decide
-from svc_oms.domain.commands import RequestCancel, RequestReplace
+from svc_oms.domain.commands import RequestCancel
 from svc_oms.servicer.creates import foreign_account
 from svc_oms.store.keys import KnownAnswer, RequestKey, read_keys, write_keys
 from svc_oms.store.orders import OrderStore, OrderUnit
@@ -76,6 +76,10 @@ class Change(Protocol):
         """
         ...
 
+    def withdraw(self, unit: OrderUnit, error: TrademeshError) -> None:
+        """Record that it will not be applied, where anybody waits to hear so. The order is locked, and its caller authorized."""
+        ...
+
     def answer(self, unit: OrderUnit, position: LogPosition) -> Message:
         """Return the answer, once the position is known."""
         ...
@@ -128,50 +132,14 @@ class CancelChange:
         """See `Change.apply`."""
         unit.record(self.order_id, decide(unit.order(self.order_id), RequestCancel(self.principal, self.request_id, now)))
 
+    def withdraw(self, unit: OrderUnit, error: TrademeshError) -> None:
+        """See `Change.withdraw`; nobody waits."""
+
     def answer(self, unit: OrderUnit, position: LogPosition) -> Message:
         """See `Change.answer`."""
         order = unit.order(self.order_id)
         assert order is not None
         return order_service_pb2.CancelOrderResponse(order=order_message(order), log_position=to_position(position))
-
-
-@dataclass(frozen=True, slots=True)
-class ReplaceChange:
-    """A client's ReplaceOrder that risk has approved or refused."""
-
-    account_id: str
-    tenant: str
-    order_id: str
-    command: RequestReplace
-    response_type: type[Message] = order_service_pb2.ReplaceOrderResponse
-
-    @property
-    def key(self) -> RequestKey | None:
-        """See `Change.key`."""
-        return (self.account_id, self.command.request_id)
-
-    @property
-    def command_hash(self) -> bytes:
-        """See `Change.command_hash`."""
-        return self.command.command_hash
-
-    def authorize(self, unit: OrderUnit) -> None:
-        """See `Change.authorize`."""
-        require_order(unit.order(self.order_id), self.order_id, self.account_id, self.tenant)
-
-    def apply(self, unit: OrderUnit, now: datetime) -> None:
-        """See `Change.apply`."""
-        unit.record(self.order_id, decide(unit.order(self.order_id), self.command))
-
-    def answer(self, unit: OrderUnit, position: LogPosition) -> Message:
-        """See `Change.answer`."""
-        order, reject = unit.order(self.order_id), self.command.reject
-        assert order is not None
-        return order_service_pb2.ReplaceOrderResponse(
-            order=order_message(order),
-            log_position=to_position(position),
-            reject=None if reject is None else reject_message(reject),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +164,9 @@ class CancelAllAnswer:
 
     def apply(self, unit: OrderUnit, now: datetime) -> None:
         """See `Change.apply`; nothing is left to do."""
+
+    def withdraw(self, unit: OrderUnit, error: TrademeshError) -> None:
+        """See `Change.withdraw`; nobody waits."""
 
     def answer(self, unit: OrderUnit, position: LogPosition) -> Message:
         """See `Change.answer`."""
@@ -257,6 +228,8 @@ class OrderChanges:
             leaders: dict[RequestKey, int] = {}
             for index, item in enumerate(items):
                 if item.key is not None and item.key in leaders:
+                    if item.command_hash != items[leaders[item.key]].command_hash and item.order_id in existing:
+                        item.withdraw(unit, _key_reused())
                     continue
                 outcome = _apply(item, unit, now, existing, known)
                 outcomes[index] = outcome
@@ -309,7 +282,10 @@ def _apply(
     try:
         item.authorize(unit)
         if item.key is not None and item.key in known:
-            return _replayed(known[item.key], item.command_hash, item.response_type)
+            outcome = _replayed(known[item.key], item.command_hash, item.response_type)
+            if isinstance(outcome, TrademeshError):
+                item.withdraw(unit, outcome)
+            return outcome
         item.apply(unit, now)
     except TrademeshError as error:
         return error
@@ -318,8 +294,12 @@ def _apply(
 
 def _replayed(known: KnownAnswer, command_hash: bytes, response_type: type[Message]) -> Outcome:
     if known.command_hash != command_hash:
-        return AlreadyExistsError(Reason.IDEMPOTENCY_KEY_REUSED, "request_id was used for another command")
+        return _key_reused()
     return Changed(response_type.FromString(known.answer), replayed=True)
+
+
+def _key_reused() -> AlreadyExistsError:
+    return AlreadyExistsError(Reason.IDEMPOTENCY_KEY_REUSED, "request_id was used for another command")
 
 
 def _following(item: Change, leader: Change, answer: Message) -> Outcome:

@@ -260,5 +260,6 @@ _INVALIDITIES: dict[Reason, type[TrademeshError]] = {
     Reason.INSTRUMENT_NOT_FOUND: NotFoundError,
     Reason.ORDER_NOT_FOUND: NotFoundError,
     Reason.ORDER_TERMINAL: FailedPreconditionError,
+    Reason.ORDER_REQUEST_PENDING: FailedPreconditionError,
     Reason.IDEMPOTENCY_KEY_REUSED: AlreadyExistsError,
 }

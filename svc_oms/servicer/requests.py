@@ -23,11 +23,11 @@ from svc_oms.servicer.changes import (
     Change,
     Changed,
     OrderChanges,
-    ReplaceChange,
     client_cancel,
     require_order,
 )
 from svc_oms.servicer.creates import foreign_account, refused_by_risk
+from svc_oms.servicer.replaces import ReplaceChange, refusal_of
 from svc_oms.store.orders import OrderStore
 from svc_oms.store.reads import OPEN_ORDERS_MAX, OrderReads
 from trademesh.oms.v1 import order_service_pb2
@@ -76,7 +76,7 @@ class OrderRequests:
         """Check the order, ask risk, and record the request or the refusal.
 
         Raises:
-            TrademeshError: as the contract of ReplaceOrder says; nothing was recorded.
+            TrademeshError: as the contract of ReplaceOrder says; nothing was recorded, unless the order refused what risk had approved.
         """
         user.require_account(request.account_id)
         order_id, request_id = request.order_id.lower(), request.request_id.lower()
@@ -84,12 +84,12 @@ class OrderRequests:
         order = require_order(await self._store.load(order_id), order_id, request.account_id, user.tenant)
         known = await self._changes.known(key, command_hash, order_service_pb2.ReplaceOrderResponse)
         if known is not None:
-            return known
+            return _told(known)
         now = self._clock.now()
         command = replace(replace_command(request, user, command_hash, now), request_id=request_id)
         reject = await self._ask(order, command, user, now)
         change = ReplaceChange(request.account_id, user.tenant, order_id, replace(command, reject=reject))
-        return await self.submit(change, deadline=deadline)
+        return _told(await self.submit(change, deadline=deadline))
 
     async def _ask(self, order: Order, command: RequestReplace, user: User, now: datetime) -> Reject | None:
         quantity, limit_price = replaced_terms(order, command)
@@ -152,3 +152,10 @@ class OrderRequests:
                 elif not isinstance(outcome, NotFoundError):
                     raise outcome
         return order_ids, position
+
+
+def _told(changed: Changed) -> Changed:
+    refusal = refusal_of(changed.response)
+    if refusal is not None:
+        raise refusal
+    return changed

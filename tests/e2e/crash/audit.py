@@ -92,6 +92,9 @@ def unanswered(ledger: Ledger, orders: OrderRecord) -> Iterator[str]:
         asked_for = orders.histories.get(command.order_id)
         count = _requests_recorded(asked_for, command.key) if asked_for is not None else 0
         nothing = key in ledger.refused or (failure.code == "UNAVAILABLE" and failure.reason)
+        if key in ledger.refused and asked_for is not None:
+            # The refusal itself may be recorded: of a replace that risk had approved.
+            count -= asked_for.replaces_rejected[command.key]
         if count > (0 if nothing else 1):
             yield f"request {command.key} is recorded {count} times, and its client was told {failure}"
 

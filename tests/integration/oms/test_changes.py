@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from kernel.errors import (
+    AbortedError,
     AlreadyExistsError,
     FailedPreconditionError,
     NotFoundError,
@@ -15,13 +18,17 @@ from kernel.errors import (
     Reason,
     UnavailableError,
 )
+from svc_oms.codec.scalars import reason_number
 from svc_oms.domain import Action, OrderState, ReportKind
+from svc_oms.domain.events import OrderMarkedUnknown
+from svc_oms.servicer.changes import CancelChange, Changed
+from svc_oms.servicer.replaces import APPROVAL_AGE_MAX, ReplaceChange
 from svc_oms.store.kill_switches import lock_active
 from svc_oms.store.orders import OrderUnit
 from tests.integration.oms import world
 from tests.integration.oms.world import FakeRisk, Replica
 from tests.unit.oms import make
-from trademesh.oms.v1 import order_control_service_pb2, order_pb2, order_service_pb2
+from trademesh.oms.v1 import events_pb2, order_control_service_pb2, order_pb2, order_service_pb2
 
 
 async def working(replica: Replica, **changes: Any) -> str:
@@ -108,6 +115,112 @@ async def test_a_replace_goes_to_risk_first(replica: Replica, risk: FakeRisk) ->
     with pytest.raises(FailedPreconditionError) as caught:
         await replaced("30")
     assert caught.value.reason is Reason.ORDER_REQUEST_PENDING
+
+
+def replacement(replica: Replica, order_id: str, quantity: str, **changes: Any) -> order_service_pb2.ReplaceOrderRequest:
+    given = {"account_id": "ACC-1", "order_id": order_id, "request_id": replica.ids.new_id(), "quantity": quantity}
+    return order_service_pb2.ReplaceOrderRequest(**(given | changes))
+
+
+async def rejections(replica: Replica, order_id: str) -> list[tuple[str, int]]:
+    """Of each replace that was recorded as refused, the key and the reason."""
+    events = await replica.log.read_stream(f"order-{order_id}")
+    payloads = [events_pb2.ReplaceRejected.FromString(event.payload) for event in events if event.type == "oms.v1.ReplaceRejected"]
+    return [(payload.request_id, payload.reject.reason) for payload in payloads]
+
+
+@pytest.mark.parametrize("what", ["replaced", "canceling", "filled", "canceled", "unknown", "changed"])
+async def test_what_an_order_refuses_after_risk_approved_it_is_recorded_and_used_up(
+    replica: Replica, other: Replica, risk: FakeRisk, what: str
+) -> None:
+    """Risk holds an approved replace until it reads what became of it."""
+    order_id = await working(replica)
+    request = replacement(replica, order_id, "20", etag="3" if what == "changed" else "")
+
+    async def meanwhile() -> None:
+        match what:
+            case "replaced" | "changed":
+                await other.lanes.requests.replace(replacement(other, order_id, "30"), world.USER)
+            case "canceling":
+                await other.cancel(order_id)
+            case "filled":
+                await other.venue(order_id, make.fill("10"))
+            case "canceled":
+                await other.venue(order_id, make.report(ReportKind.CANCELED))
+            case _:
+                async with other.store.unit() as unit:
+                    await unit.lock([order_id])
+                    unit.record(order_id, (OrderMarkedUnknown(order_id, other.clock.now()),))
+                    await unit.flush()
+
+    risk.meanwhile = meanwhile
+    reasons = {"replaced": Reason.ORDER_REQUEST_PENDING, "canceling": Reason.ORDER_REQUEST_PENDING}
+    reasons |= {"unknown": Reason.ORDER_STATE_UNKNOWN, "changed": Reason.VERSION_STALE}
+    reason = reasons.get(what, Reason.ORDER_TERMINAL)
+    told: list[Any] = []
+    for side in (replica, replica, other):
+        with pytest.raises(AbortedError if what == "changed" else FailedPreconditionError) as caught:
+            await side.lanes.requests.replace(request, world.USER)
+        told.append((caught.value.reason, caught.value.message, caught.value.metadata))
+        # An end releases whatever is held for an order; one that is filled may still be reopened.
+        assert await rejections(replica, order_id) == ([] if what == "canceled" else [(request.request_id, reason_number(reason))])
+    assert told[0][0] is reason
+    assert told[0][2]["resource_name"] == order_id
+    assert told == [told[0]] * 3
+    assert [check.request_id for check in risk.asked].count(request.request_id) == 1
+    order = (await replica.store.load_many([order_id]))[order_id]
+    assert order.quantity == 10
+    assert order.terminal == (what in ("filled", "canceled"))
+
+
+async def test_a_refusal_before_risk_was_asked_leaves_the_key_free(replica: Replica, risk: FakeRisk) -> None:
+    order_id = await working(replica)
+    request = replacement(replica, order_id, "10")
+    with pytest.raises(FailedPreconditionError):
+        await replica.lanes.requests.replace(request, world.USER)
+    assert await rejections(replica, order_id) == []
+    request.quantity = "11"
+    await replica.lanes.requests.replace(request, world.USER)
+    assert len(risk.asked) == 2
+
+
+async def test_what_neither_risk_nor_the_order_allows_is_not_recorded(replica: Replica, risk: FakeRisk) -> None:
+    order_id = await working(replica)
+    risk.answer, risk.meanwhile = world.refusal, lambda: replica.cancel(order_id)
+    with pytest.raises(FailedPreconditionError):
+        await replica.lanes.requests.replace(replacement(replica, order_id, "20"), world.USER)
+    assert await rejections(replica, order_id) == []
+
+
+async def test_a_replace_whose_key_was_used_meanwhile_comes_to_nothing(replica: Replica, other: Replica, risk: FakeRisk) -> None:
+    order_id, second = await working(replica), await working(replica)
+    request = replacement(replica, order_id, "20")
+    risk.meanwhile = lambda: other.cancel(second, request_id=request.request_id)
+    for _ in range(2):
+        with pytest.raises(AlreadyExistsError):
+            await replica.lanes.requests.replace(request, world.USER)
+    reused = reason_number(Reason.IDEMPOTENCY_KEY_REUSED)
+    assert await rejections(replica, order_id) == [(request.request_id, reused)]
+    # The same in one batch.
+    request_id = replica.ids.new_id()
+    cancel = CancelChange("ACC-1", world.TENANT, "trader-1", second, request_id, b"c" * 32)
+    approved = ReplaceChange("ACC-1", world.TENANT, order_id, make.replacement("20", request_id=request_id, time=replica.clock.now()))
+    risk.meanwhile = None
+    created = await working(replica)
+    outcomes = await replica.lanes.requests.submit_many([replace(cancel, order_id=created), approved])
+    assert [type(outcome) for outcome in outcomes] == [Changed, AlreadyExistsError]
+    assert await rejections(replica, order_id) == [(request.request_id, reused), (request_id, reused)]
+
+
+async def test_an_approval_that_risk_may_have_given_up_is_not_recorded(replica: Replica, risk: FakeRisk) -> None:
+    order_id = await working(replica)
+    asked_at = replica.clock.now() - APPROVAL_AGE_MAX - timedelta(seconds=1)
+    late = ReplaceChange("ACC-1", world.TENANT, order_id, make.replacement("20", request_id=replica.ids.new_id(), time=asked_at))
+    with pytest.raises(UnavailableError):
+        await replica.lanes.requests.submit(late)
+    assert await rejections(replica, order_id) == []
+    request = replacement(replica, order_id, "20", request_id=late.command.request_id)
+    assert not (await replica.lanes.requests.replace(request, world.USER)).replayed
 
 
 async def test_cancels_pass_while_risk_is_down(replica: Replica, risk: FakeRisk) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -80,17 +80,21 @@ def undecided(check: pre_trade_service_pb2.OrderCheck) -> Result:
 
 
 class FakeRisk:
-    """Answers each check by `answer`, or not at all while `down`. Keeps what it was asked."""
+    """Answers each check by `answer`, or not at all while `down`; `meanwhile` happens once, before it answers. Keeps what it was asked."""
 
     def __init__(self) -> None:
         self.answer: Callable[[pre_trade_service_pb2.OrderCheck], Result] = approval
         self.down = False
+        self.meanwhile: Callable[[], Awaitable[Any]] | None = None
         self.asked: list[pre_trade_service_pb2.OrderCheck] = []
 
     async def check(self, request: pre_trade_service_pb2.CheckOrdersRequest) -> Sequence[Result]:
         """See `PreTrade.check`."""
         orders = list(request.orders)
         self.asked.extend(orders)
+        happen, self.meanwhile = self.meanwhile, None
+        if happen is not None:
+            await happen()
         if self.down:
             raise risk_unavailable("risk is down")
         return [self.answer(order) for order in orders]

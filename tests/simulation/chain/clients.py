@@ -207,7 +207,11 @@ class Trader:
             request.limit_price = str(price + tick * round(float(price / tick) * dice.gauss(0.0, 0.004)))
         if not request.HasField("quantity") and not request.HasField("limit_price"):
             return
-        await self._caller.until_known(self._stub.ReplaceOrder, "ReplaceOrder", (order.account_id, request_id), request)
+        await self.replace(request)
+
+    async def replace(self, request: order_service_pb2.ReplaceOrderRequest) -> None:
+        """Ask for new terms of an order until the answer is known."""
+        await self._caller.until_known(self._stub.ReplaceOrder, "ReplaceOrder", (request.account_id, request.request_id), request)
 
     async def cancel_all(self, account_id: str) -> None:
         """Ask for the cancel of everything that an account has open."""

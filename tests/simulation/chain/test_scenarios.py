@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from svc_oms.store import kill_switches
+from svc_risk.domain.reservation import ReservationStatus
 from tests.simulation.chain.auditor.audit import audit
 from tests.simulation.chain.auditor.view import CANCELED, FILLED, REJECTED, Audited, OrderView
 from tests.simulation.chain.history import History
@@ -192,6 +193,57 @@ def test_both_replicas_die_between_commit_and_answer() -> None:
     orders = folded(history)
     assert len(seen["orders"]) > 1
     assert all(orders[order.order_id].state in (CANCELED, REJECTED) for order in seen["orders"])
+
+
+def test_of_replaces_at_once_one_is_sent_and_the_others_are_released_at_once() -> None:
+    """Risk approves several before svc_oms records one. It says of the others that they came to nothing, so no sweep has to find out."""
+    seen = play_replaces(22, cancel=False)
+    assert seen["events"].count("ReplaceRequested") == 1
+    assert seen["events"].count("ReplaceRejected") >= seen["most"] - 1
+
+
+def test_a_cancel_beside_replaces_releases_all_that_is_held_for_them() -> None:
+    """Those that svc_oms refused because the order had ended have no event of their own; the order's end is theirs."""
+    seen = play_replaces(23, cancel=True)
+    assert seen["events"][-1] == "OrderCanceled"
+    assert seen["status"] == ReservationStatus.CLOSED
+
+
+def play_replaces(seed: int, *, cancel: bool) -> dict[str, Any]:
+    """Play several replaces of one order at once until nothing of them is held any more."""
+    seen: dict[str, Any] = {"most": 0}
+
+    async def course(world: World) -> None:
+        created = await enter(world, order("several"))
+        await until(world, lambda: "OrderAcknowledged" in events_of(world, created.order_id))
+        reservations = world.risk_database.server.tables["reservation"]
+
+        def look(_: Host, sql: str) -> None:
+            seen["most"] = max(seen["most"], len(reservations[created.order_id]["pending"] or ()))
+
+        world.risk_database.on_statement = look
+        trader = world.traders[0]
+        replaces = [
+            order_service_pb2.ReplaceOrderRequest(
+                account_id=created.account_id,
+                order_id=created.order_id,
+                quantity=str(20 + number),
+                request_id=f"00000000-0000-7000-8000-{number:012d}",
+            )
+            for number in range(5)
+        ]
+        await asyncio.gather(*(trader.replace(request) for request in replaces), *([trader.cancel(created)] if cancel else ()))
+        answered = world.loop.time()
+        await until(world, lambda: reservations[created.order_id]["pending"] is None)
+        seen["released_after"] = world.loop.time() - answered
+        seen["events"] = events_of(world, created.order_id)
+        seen["status"] = reservations[created.order_id]["status"]
+
+    history = play(seed, course)
+    assert audit(history) == []
+    assert seen["most"] > 1, "they were not approved at once"
+    assert seen["released_after"] < 5.0
+    return seen
 
 
 def start_the_dead(world: World) -> None:

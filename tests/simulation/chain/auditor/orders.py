@@ -46,9 +46,11 @@ def terminal_states_stay(audited: Audited) -> Iterator[Violation]:
             or entry.kind == "OrderReplaced"
             or (entry.kind in ("OrderCanceled", "OrderStateChanged") and view.state in (CANCELED, EXPIRED))
         )
+        # Risk waits to hear of a replace that it has approved: a larger one would have reopened the order.
+        refused = before == FILLED and entry.kind == "ReplaceRejected"
         if view.state != before and not reopened:
             yield Violation("terminal-states-stay", f"{order_id}: {entry.kind} took it from state {before} to {view.state}")
-        elif entry.kind not in _ALLOWED_AFTER_END and not reopened:
+        elif entry.kind not in _ALLOWED_AFTER_END and not reopened and not refused:
             yield Violation("terminal-states-stay", f"{order_id}: {entry.kind} after state {before}")
 
 
