@@ -579,7 +579,9 @@ Global___ReplaceRefused: _TypeAlias = ReplaceRefused  # noqa: Y015
 
 @_typing.final
 class ReplaceRejected(_message.Message):
-    """A client's replace was refused by risk. The old terms stand; the key is used up."""
+    """A client's replace was refused: by risk, or by the order, because it had changed by the time that risk had approved. The old terms stand, the
+    key is used up, and what risk holds for the request is released.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -144,7 +144,8 @@ class OrderServiceServicer:
 
     def ReplaceOrder(self, request, context):
         """Asks to replace the quantity, the limit price or both (FIX OrderCancelReplaceRequest). Risk reserves the larger of the old and the new
-        until the venue has answered. Example: `POST /v1/accounts/ACC-1/orders/9b2f…:replace {"request_id":"…","quantity":"20"}`.
+        until the venue has answered. Where the order changes while risk is asked and refuses the request then (FAILED_PRECONDITION, ABORTED), the
+        key is used up: it gets that refusal again, and a new attempt needs a new `request_id`. Example: `POST /v1/accounts/ACC-1/orders/9b2f…:replace {"request_id":"…","quantity":"20"}`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,8 @@ class OrderServiceStub:
     """Lists the orders of an account, newest first. Example: `GET /v1/accounts/ACC-1/orders?open_only=true&page_size=50`."""
     ReplaceOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ReplaceOrderRequest, _order_service_pb2.ReplaceOrderResponse]
     """Asks to replace the quantity, the limit price or both (FIX OrderCancelReplaceRequest). Risk reserves the larger of the old and the new
-    until the venue has answered. Example: `POST /v1/accounts/ACC-1/orders/9b2f…:replace {"request_id":"…","quantity":"20"}`.
+    until the venue has answered. Where the order changes while risk is asked and refuses the request then (FAILED_PRECONDITION, ABORTED), the
+    key is used up: it gets that refusal again, and a new attempt needs a new `request_id`. Example: `POST /v1/accounts/ACC-1/orders/9b2f…:replace {"request_id":"…","quantity":"20"}`.
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]
     """Asks to cancel an order. Never refused for risk and never behind one that is being checked. An order that was not sent yet is canceled at once.
@@ -119,7 +120,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_order_service_pb2.ReplaceOrderRequest, _abc.Awaitable[_order_service_pb2.ReplaceOrderResponse]],
     ) -> _abc.Awaitable[_order_service_pb2.ReplaceOrderResponse]:
         """Asks to replace the quantity, the limit price or both (FIX OrderCancelReplaceRequest). Risk reserves the larger of the old and the new
-        until the venue has answered. Example: `POST /v1/accounts/ACC-1/orders/9b2f…:replace {"request_id":"…","quantity":"20"}`.
+        until the venue has answered. Where the order changes while risk is asked and refuses the request then (FAILED_PRECONDITION, ABORTED), the
+        key is used up: it gets that refusal again, and a new attempt needs a new `request_id`. Example: `POST /v1/accounts/ACC-1/orders/9b2f…:replace {"request_id":"…","quantity":"20"}`.
         """
 
     @_abc_1.abstractmethod
