@@ -196,8 +196,11 @@ class Projection:
                 return
 
     async def _apply(self, keeper: LeaseKeeper, events: Sequence[RecordedEvent]) -> None:
-        if not events:
-            return
+        """Apply events in pages: a backlog on the bus can be many rounds, and what it locks must stay bounded."""
+        for start in range(0, len(events), PAGE_EVENTS):
+            await self._apply_page(keeper, events[start : start + PAGE_EVENTS])
+
+    async def _apply_page(self, keeper: LeaseKeeper, events: Sequence[RecordedEvent]) -> None:
         try:
             await self._apply_once(keeper, events)
         except (*TRANSIENT_ERRORS, VersionGapError):

@@ -26,7 +26,9 @@ TRUSTED_HEADERS = (SECRET_HEADER, PEER_HEADER, CLAIMS_HEADER)
 HEADER_LENGTH_MAX = 8_192
 ACCOUNTS_MAX = 256
 ROLES_MAX = 16
-_TEXT_MAX = 128
+# The bounds of trademesh.type.v1.User: a user whom svc_risk would refuse must not get as far as a batch of other users' orders.
+_PRINCIPAL_MAX = 128
+_TENANT_MAX = 64
 _CACHE_ENTRIES_MAX = 4_096
 _SECRET_LENGTH_MIN = 16
 
@@ -172,18 +174,18 @@ def _parse_claims(header: str) -> User:
     if isinstance(expires_at, bool) or not isinstance(expires_at, (int, float)) or not 0 < expires_at < 1 << 40:
         raise _bad_claims("exp must be Unix seconds")
     return User(
-        principal=_text(claims, "sub"),
-        tenant=_text(claims, "tenant"),
+        principal=_text(claims, "sub", _PRINCIPAL_MAX),
+        tenant=_text(claims, "tenant", _TENANT_MAX),
         roles=_names(claims, "roles", _ROLE, ROLES_MAX),
         accounts=_names(claims, "accounts", _ACCOUNT, ACCOUNTS_MAX),
         expires_at=int(expires_at),
     )
 
 
-def _text(claims: dict[str, Any], key: str) -> str:
+def _text(claims: dict[str, Any], key: str, length_max: int) -> str:
     value = claims.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= _TEXT_MAX or not value.isprintable():
-        raise _bad_claims(f"{key} must be 1 to {_TEXT_MAX} printable characters")
+    if not isinstance(value, str) or not 0 < len(value) <= length_max or not value.isprintable():
+        raise _bad_claims(f"{key} must be 1 to {length_max} printable characters")
     return value
 
 

@@ -90,11 +90,18 @@ class OrderEntry:
         if len(leaders) == len(items):
             return await self._enter(items)
         entered = await self._enter(list(leaders.values()))
-        outcomes = dict(zip(leaders, entered, strict=True))
-        return [
-            outcomes[item.order_id] if item is leaders[item.order_id] else _following(item, leaders[item.order_id], outcomes[item.order_id])
+        first = dict(zip(leaders, entered, strict=True))
+        outcomes = [
+            first[item.order_id] if item is leaders[item.order_id] else _following(item, leaders[item.order_id], first[item.order_id])
             for item in items
         ]
+        # Another command than the first of its key: if the first was refused, the key may yet have been this one's for long.
+        others = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, AbortedError)]
+        if others:
+            found = await self._known_or([items[index] for index in others], [outcomes[index] for index in others])
+            for index, outcome in zip(others, found, strict=True):
+                outcomes[index] = outcome
+        return outcomes
 
     async def _enter(self, items: Sequence[NewOrder]) -> list[Outcome]:
         """Ask risk, then record what it approved or refused.
@@ -134,10 +141,9 @@ class OrderEntry:
 
     async def _known_or(self, items: Sequence[NewOrder], otherwise: Sequence[Outcome]) -> list[Outcome]:
         """A key that was answered gets its answer again, whatever risk says, or does not say, today; any other one the other outcome."""
-        try:
-            known = await self._store.first_answers([item.order_id for item in items])
-        except TrademeshError:
-            # The outcome at hand says what failed first, and the key stays free either way.
+        known = await self._first_answers([item.order_id for item in items])
+        if isinstance(known, TrademeshError):
+            # The outcome at hand says what failed first, and the key stays as it was either way.
             return list(otherwise)
         return [
             answered(item, known[item.order_id], replayed=True) if item.order_id in known else outcome
@@ -156,20 +162,28 @@ class OrderEntry:
                     raise
         outcomes: list[Outcome] = []
         beaten = [item.order_id for item, position in zip(items, positions, strict=True) if not isinstance(position, LogPosition)]
-        # Another replica, or an abandonment, was first: its event is the answer.
-        first = await self._store.first_answers(beaten) if beaten else {}
+        # The key was answered before, or another replica or an abandonment was first: that event is the answer.
+        first = await self._first_answers(beaten)
         for item, creation, position in zip(items, creations, positions, strict=True):
             if isinstance(position, LogPosition):
                 outcomes.append(Created(creation.snapshot, position, replayed=False))
+            elif isinstance(first, TrademeshError):
+                # The others are on disk, and must not hear that nothing was persisted; of this one, something was, and cannot be read now.
+                outcomes.append(_unknown(first))
             else:
                 outcomes.append(answered(item, first[item.order_id], replayed=True))
         return outcomes
 
+    async def _first_answers(self, order_ids: Sequence[str]) -> dict[str, FirstAnswer] | TrademeshError:
+        try:
+            return await self._store.first_answers(order_ids) if order_ids else {}
+        except TrademeshError as error:
+            return error
+
     async def _read_back(self, items: Sequence[NewOrder], cause: OutcomeUnknownError) -> list[Outcome]:
         """The commit's answer was lost: what the keys show happened; what they do not show may still."""
-        try:
-            known = await self._store.first_answers([item.order_id for item in items])
-        except TrademeshError:
+        known = await self._first_answers([item.order_id for item in items])
+        if isinstance(known, TrademeshError):
             return [_unknown(cause) for _ in items]
         return [answered(item, known[item.order_id], replayed=False) if item.order_id in known else _unknown(cause) for item in items]
 
@@ -189,7 +203,7 @@ def admit(command: OrderCommand) -> NewOrder | TrademeshError:
     return new_order(request, user)
 
 
-def _unknown(cause: OutcomeUnknownError) -> OutcomeUnknownError:
+def _unknown(cause: TrademeshError) -> OutcomeUnknownError:
     return OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, cause.message)
 
 

@@ -68,15 +68,22 @@ async def _create(
     order_ids, accounts, tenants = texts(order_literal), texts(account_literal), texts(tenant_literal)
     principals, instruments, venues = texts(principal_literal), texts(instrument_literal), texts(venue_literal)
     sides, states, arrivals, types = integers(side_literal), integers(state_literal), integers(arrival_literal), texts(type_literal)
-    count = len(order_ids)
     assert list(order_ids) == sorted(set(order_ids)), "orders are given in ascending id"
-    numbers, ones, streams = list(range(1, count + 1)), [1] * count, [f"order-{order_id}" for order_id in order_ids]
+    begun = {order_id for order_id in order_ids if (head := tx.get("event_stream", f"order-{order_id}")) is not None and head["version"]}
+    places = [place for place, order_id in enumerate(order_ids) if order_id not in begun]
+    positions: list[int | None] = [None] * len(order_ids)
+    if not places:
+        return rows(("tx", "positions"), [(None, positions)])
+    count, streams = len(places), [f"order-{order_ids[place]}" for place in places]
+    numbers, ones = list(range(1, count + 1)), [1] * count
+    kinds, contents = [types[place] for place in places], [payloads[place] for place in places]
     (appended,) = await append(
-        tx, streams, count, ones, numbers, numbers, [0] * count, ones, numbers, streams, ones, types, payloads, [b""] * count
+        tx, streams, count, ones, numbers, numbers, [0] * count, ones, numbers, streams, ones, kinds, contents, [b""] * count
     )
     recorded = iter(appended["positions"])
-    positions = [None if met is not None else next(recorded) for met in appended["met"]]
-    for index in sorted(range(count), key=lambda place: arrivals[place]):
+    for place, met in zip(places, appended["met"], strict=True):
+        positions[place] = None if met is not None else next(recorded)
+    for index in sorted(range(len(order_ids)), key=lambda place: arrivals[place]):
         if positions[index] is None:
             continue
         order_id, state, venue = order_ids[index], int(states[index]), venues[index]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,7 +15,7 @@ from svc_oms.codec.events import decode
 from svc_oms.codec.requests import OrderCommand
 from svc_oms.domain import fold
 from svc_oms.servicer.creates import Created
-from svc_oms.store.orders import Creation, stream_of
+from svc_oms.store.orders import Creation, FirstAnswer, stream_of
 from tests.integration.oms import world
 from tests.integration.oms.world import FakeRisk, Replica
 from trademesh.oms.v1 import order_control_service_pb2, order_pb2
@@ -163,6 +164,57 @@ async def test_a_late_accept_meets_the_abandonment(replica: Replica, other: Repl
     with pytest.raises(FailedPreconditionError) as caught:
         await replica.create(command)
     assert caught.value.reason is Reason.ORDER_ABANDONED
+
+
+async def test_new_orders_beside_an_unreadable_replay_keep_their_answers(replica: Replica) -> None:
+    """The batch is on disk when the replay's first answer is read: that read's failure must not say that nothing was persisted."""
+    known = await replica.create(world.order(client_order_id="known"))
+
+    async def fail(order_ids: Sequence[str]) -> dict[str, FirstAnswer]:
+        raise UnavailableError(Reason.DATABASE_UNAVAILABLE, "away")
+
+    replica.store.first_answers = fail  # type: ignore[method-assign]
+    batch = [world.order(client_order_id="new-1"), world.order(client_order_id="known"), world.order(client_order_id="new-2")]
+    one, again, two = await replica.create_all(batch)
+    assert isinstance(again, OutcomeUnknownError)
+    stored = await replica.database.fetch("SELECT order_id FROM orders ORDER BY sequence")
+    assert [row["order_id"] for row in stored] == [known.order.order_id, *(outcome.order.order_id for outcome in (one, two))]  # type: ignore[union-attr]
+
+
+async def test_a_replay_waits_for_nobody_and_writes_nothing(replica: Replica, other: Replica) -> None:
+    """A stalled transaction over an order must not hold up a batch in which that order's key comes again."""
+    known = await replica.create(world.order(client_order_id="known"))
+    (head,) = await replica.database.fetch("SELECT xmin::text, * FROM event_stream")
+    async with replica.store.unit() as unit:
+        await unit.lock([known.order.order_id])
+        async with asyncio.timeout(3):
+            again, new = await other.create_all([world.order(client_order_id="known"), world.order(client_order_id="new")])
+            (alone,) = await other.create_all([world.order(client_order_id="known")])
+    assert again == alone == Created(known.snapshot, known.position, replayed=True)
+    assert isinstance(new, Created)
+    assert await replica.database.fetchrow("SELECT xmin::text, * FROM event_stream WHERE stream_id = $1", head["stream_id"]) == head
+
+
+async def test_a_head_without_events_does_not_stand_in_the_way(replica: Replica) -> None:
+    """Whoever looked for an order that was not there has left its head at version 0."""
+    order_id = derived_order_id("ACC-1", "looked-for")
+    async with replica.store.unit() as unit:
+        assert await unit.lock([order_id]) == {order_id: None}
+    first, second = await replica.create_all([world.order(client_order_id="looked-for"), world.order(client_order_id="beside")])
+    assert isinstance(first, Created)
+    assert isinstance(second, Created)
+    assert not first.replayed
+    heads = await replica.log.heads([stream_of(first.order.order_id), stream_of(second.order.order_id)])
+    assert set(heads.values()) == {1}
+
+
+async def test_the_key_s_own_command_is_answered_behind_another_one(replica: Replica) -> None:
+    first = await replica.create(world.order(client_order_id="k"))
+    other, again, third = await replica.create_all(
+        [world.order(client_order_id="k", quantity="11"), world.order(client_order_id="k"), world.order(client_order_id="k", quantity="12")]
+    )
+    assert again == Created(first.snapshot, first.position, replayed=True)
+    assert [getattr(outcome, "reason", None) for outcome in (other, third)] == [Reason.IDEMPOTENCY_KEY_REUSED] * 2
 
 
 @pytest.mark.parametrize("recorded", [True, False])

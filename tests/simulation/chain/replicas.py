@@ -126,7 +126,9 @@ def _wire_oms(
     config = ClientConfig(dependency="svc-risk", targets=RISK_ADDRESSES, idempotent=frozenset({oms_main.CHECK_PATH}), timeout_seconds=1.5)
     channel = SimChannel(around.switchboard, host, config, Identity("svc-oms", None, ""))
     risk = RiskClient(PreTradeServiceStub(channel).CheckOrders)
-    batches = lanes(store, reads, risk, clock, orders=Lane(batch_size_max=500, queue_max=8_192, flushes_in_flight_max=2))
+    # One flush under way at a time is the default, several are allowed: the replicas differ.
+    flushes = 1 + int(replica.address == OMS_ADDRESSES[-1])
+    batches = lanes(store, reads, risk, clock, orders=Lane(batch_size_max=500, queue_max=8_192, flushes_in_flight_max=flushes))
     desk = OrderDesk(batches.orders, batches.requests, clock)
     queries = OrderQueries(reads, PageTokens(_TOKEN_KEY))
     orders = OrderServicer(desk, batches.requests, queries, OrderFeed(log), store, reads, ResumeTokens(_TOKEN_KEY), clock)

@@ -104,3 +104,18 @@ def test_a_backlog_is_read_without_a_pause() -> None:
     rounds = run(story, bus=False).rounds
     assert [count for _, count in rounds] == [PAGE_EVENTS] * 3 + [1]
     assert rounds[-1][0] - rounds[0][0] < GATHER_SECONDS
+
+
+def test_a_backlog_on_the_bus_is_applied_in_pages() -> None:
+    """Rounds that wait together come in one reading; what they lock at once stays bounded."""
+
+    async def story(following: Following) -> None:
+        await following.record(1)
+        await elapse(0.01)
+        for _ in range(8):
+            await following.record(PAGE_EVENTS // 2 + 1)
+        await elapse(3)
+
+    rounds = run(story, bus=True).rounds
+    assert sum(count for _, count in rounds) == 1 + 8 * (PAGE_EVENTS // 2 + 1)
+    assert max(count for _, count in rounds) == PAGE_EVENTS

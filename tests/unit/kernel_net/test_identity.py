@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 
 from kernel.errors import PermissionDeniedError, Reason, UnauthenticatedError
@@ -35,6 +38,19 @@ def test_a_token_ends_at_its_second(now: float) -> None:
     with pytest.raises(UnauthenticatedError) as caught:
         authenticator(now).authenticate(SECRET, PEER, claims_header(USER))
     assert caught.value.reason is Reason.TOKEN_EXPIRED
+
+
+@pytest.mark.parametrize(("field", "length_max"), [("principal", 128), ("tenant", 64)])
+def test_names_are_as_long_as_the_contract_of_a_user_allows(field: str, length_max: int) -> None:
+    def named(length: int) -> User:
+        changes: dict[str, Any] = {field: "x" * length}
+        return dataclasses.replace(USER, **changes)
+
+    longest = named(length_max)
+    assert authenticator().authenticate(SECRET, PEER, claims_header(longest)).user == longest
+    with pytest.raises(UnauthenticatedError) as caught:
+        authenticator().authenticate(SECRET, PEER, claims_header(named(length_max + 1)))
+    assert caught.value.reason is Reason.USER_UNAUTHENTICATED
 
 
 @pytest.mark.parametrize(("secret", "peer", "claims"), [(b"bytes", PEER, ""), (SECRET, b"bytes", ""), ("é" * 20, PEER, "")])
