@@ -139,16 +139,19 @@ async def verify(dsn: Dsn, sources: Sequence[MigrationSource]) -> None:
         raise MigrationError("not applied: " + ", ".join(_label(migration) for migration in pending))
 
 
+_OTHER_VERSION = "another version made this database: run that one, or give this one a database of its own"
+
+
 async def _pending(connection: asyncpg.Connection[asyncpg.Record], wanted: Sequence[Migration]) -> list[Migration]:
     rows = await connection.fetch("SELECT component, number, name, checksum FROM schema_migration ORDER BY component, number")
     applied = {(row["component"], row["number"]): row for row in rows}
     known = {(migration.component, migration.number): migration for migration in wanted}
     missing = [f"{component} {number:04}_{applied[component, number]['name']}" for component, number in applied.keys() - known.keys()]
     if missing:
-        raise MigrationError("applied, but the files are missing: " + ", ".join(sorted(missing)))
+        raise MigrationError(f"applied, but the files are missing: {', '.join(sorted(missing))}; {_OTHER_VERSION}")
     edited = [_label(known[key]) for key, row in applied.items() if known[key].checksum != row["checksum"]]
     if edited:
-        raise MigrationError("applied, but edited since: " + ", ".join(sorted(edited)))
+        raise MigrationError(f"applied, but edited since: {', '.join(sorted(edited))}; {_OTHER_VERSION}")
     return [migration for migration in wanted if (migration.component, migration.number) not in applied]
 
 

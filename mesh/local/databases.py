@@ -15,6 +15,7 @@ from kernel.config import ConfigError, Dsn, load
 from kernel.errors import TrademeshError
 from kernel.postgres import KERNEL_MIGRATIONS, MigrationError, MigrationSource, migrate
 from mesh.local.embedded import write_private
+from mesh.local.layout import DIRECTORY_KEY
 from mesh.local.postgres import DATABASE, installed_programs
 from mesh.local.provision import Provisioner, ProvisionError
 from mesh.local.unit import CONFIGURATION_EXIT_CODE
@@ -71,6 +72,8 @@ def main() -> int:
         # The driver's own words name the statement; only a developer of a migration sees them.
         because = f" ({error.__cause__})" if error.__cause__ is not None else ""
         print(f"databases: {error}{because}", file=sys.stderr)
+        if isinstance(error, MigrationError):
+            print(f"databases: a new {DIRECTORY_KEY} gives the embedded one a new state; the old one stays where it is", file=sys.stderr)
         return 1
     return 0
 
