@@ -6,6 +6,8 @@ into messages and serializing them again cost more than deciding the order. Sour
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _LENGTH_DELIMITED = 2
 
 
@@ -34,7 +36,13 @@ def number_field(number: int, value: int) -> bytes:
 
 def message_field(number: int, data: bytes) -> bytes:
     """Return a field that holds a serialized message; it is set, and so present, even where the message is empty."""
-    return varint(number << 3 | _LENGTH_DELIMITED) + varint(len(data)) + data
+    return _head(number, len(data)) + data
+
+
+@lru_cache(maxsize=4_096)
+def _head(number: int, length: int) -> bytes:
+    """Tag and length; the messages of a kind have few lengths."""
+    return varint(number << 3 | _LENGTH_DELIMITED) + varint(length)
 
 
 class Serialized:
