@@ -34,18 +34,23 @@ def record_report(order: Order, report: VenueReport, time: datetime, *, synchron
 
     `synchronised`: see `RecordReport`.
     """
-    if report.kind not in _REPEATABLE and _recorded(order, report):
-        return ()
+    return draft_report(order, report, time, synchronised=synchronised).done()
+
+
+def draft_report(order: Order, report: VenueReport, time: datetime, *, synchronised: bool = False) -> Draft:
+    """Return the same events with the order as they leave it, for a caller that would fold them once more."""
     draft = Draft(order)
+    if report.kind not in _REPEATABLE and _recorded(order, report):
+        return draft
     never_sent = not order.routed and report.kind not in _EXECUTIONS
     if order.state is OrderState.ABANDONED or never_sent:
         _anomaly(draft, report, "a report for an order that was never sent", time)
-        return draft.done()
+        return draft
     _RECORDERS[report.kind](draft, report, time)
     if report.kind is ReportKind.STATUS and synchronised:
         _refuse_unreceived(draft, report, time)
     _withdraw_unsent(draft, time)
-    return draft.done()
+    return draft
 
 
 def _recorded(order: Order, report: VenueReport) -> bool:

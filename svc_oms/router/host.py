@@ -13,8 +13,9 @@ from kernel.ports import Clock, HeldLease
 from kernel.postgres import Transaction
 from svc_oms.codec.events import encode
 from svc_oms.domain import Action, ExecutionKey, Order, ReportKind, decide
-from svc_oms.domain.commands import RecordReport, RefuseUnsent, RouteRequest, VenueReport
+from svc_oms.domain.commands import RefuseUnsent, RouteRequest, VenueReport
 from svc_oms.domain.events import AnomalyRecorded
+from svc_oms.domain.reports import draft_report
 from svc_oms.fix.ports import InboundBatch, Number, SessionChange
 from svc_oms.fix.reports import (
     InboundReport,
@@ -210,7 +211,8 @@ class SessionTransactions:
             return None
         synchronised = is_evidence(order, confirmed_sequence)
         if synchronised or venue_report.kind is not ReportKind.UNKNOWN_ORDER:
-            unit.record(report.order_id, decide(order, RecordReport(venue_report, now, synchronised)))
+            draft = draft_report(order, venue_report, now, synchronised=synchronised)
+            unit.record(report.order_id, draft.events, draft.order)
         return None
 
     async def _assert_held(self, unit: OrderUnit) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from kernel.errors import StaleVersionError
+from kernel.events.batch import check_batch
 from kernel.events.postgres import PostgresEventStore
 from kernel.ports import Commit, CommitOutcome, LogPosition, NewEvent, StreamAppend
 from kernel.postgres import Database, Record, Transaction
@@ -15,7 +16,7 @@ from svc_oms.codec.events import decode_payload, encode
 from svc_oms.domain import Order, evolve, fold
 from svc_oms.domain.events import Event
 from svc_oms.store.cache import OrderCache
-from svc_oms.store.projection import PROJECT, Projection
+from svc_oms.store.projection import Projection, project_call
 
 STREAM_PREFIX = "order-"
 
@@ -26,6 +27,13 @@ SELECT tx, positions FROM orders_create(
     $7::text::smallint[], $8::text::smallint[], $9::text::text[], $10, $11, $12::text::int[]
 )
 """
+_RECORD = f"""
+SELECT e.tx, e.own_tx, e.last_position, {project_call(10)}
+FROM event_extend(
+    $1::text::text[], $2::text::int[], $3::text::int[],
+    $4::text::text[], $5::text::int[], $6::text::text[], $7, $8::text::int[], $9::text::int[]
+) AS e
+"""  # noqa: S608 (constants)
 _EVENTS_AFTER = "SELECT stream_id, type, payload FROM orders_events_after($1, $2)"
 
 
@@ -94,9 +102,9 @@ class OrderUnit:
         """Return a locked order as this transaction has left it so far."""
         return self._after.get(order_id) or self._before[order_id]
 
-    def record(self, order_id: str, events: Sequence[Event]) -> Order | None:
-        """Add events of a locked order and return it after them."""
-        order = fold(events, self.order(order_id))
+    def record(self, order_id: str, events: Sequence[Event], after: Order | None = None) -> Order | None:
+        """Add events of a locked order and return it after them; `after` spares folding what the decision has folded already."""
+        order = fold(events, self.order(order_id)) if after is None else after
         if events:
             assert order is not None
             self._after[order_id] = order
@@ -118,13 +126,14 @@ class OrderUnit:
             projection.add(before, after, events)
         if not appends:
             return None
-        outcome = (await self._log.append(self.transaction, [Commit(tuple(appends))]))[0]
-        if isinstance(outcome, StaleVersionError):
-            raise AssertionError("a locked head moved") from outcome
-        if self._events:
-            await self.transaction.execute(PROJECT, *projection.arguments())
+        check_batch((Commit(tuple(appends)),))
+        # All heads are locked, hence where their versions were read: nothing is looked at twice.
+        row = await self.transaction.fetchrow(_RECORD, *_event_columns(appends), *projection.arguments())
+        assert row is not None
+        self.transaction.own_tx = row["own_tx"]
+        self.transaction.after_commit(self._log.announce)
         self.transaction.after_commit(self._remember)
-        return outcome
+        return LogPosition(row["tx"], row["last_position"])
 
     def _remember(self) -> None:
         for order in self._after.values():
@@ -196,6 +205,33 @@ class OrderStore:
 
 
 _UNDECIDED: CommitOutcome = LogPosition(0, 0)
+
+
+def _event_columns(appends: Sequence[StreamAppend]) -> tuple[object, ...]:
+    streams: list[str] = []
+    versions: list[int] = []
+    events: list[NewEvent] = []
+    starts: list[int] = []
+    start = 1
+    for append in appends:
+        for version, event in enumerate(append.events, start=append.expected_version + 1):
+            assert not event.metadata, "an event of an order says it all in its payload"
+            streams.append(append.stream_id)
+            versions.append(version)
+            events.append(event)
+            starts.append(start)
+            start += len(event.payload)
+    return (
+        texts([append.stream_id for append in appends]),
+        numbers([append.expected_version for append in appends]),
+        numbers([len(append.events) for append in appends]),
+        texts(streams),
+        numbers(versions),
+        texts([event.type for event in events]),
+        b"".join([event.payload for event in events]),
+        numbers(starts),
+        numbers([len(event.payload) for event in events]),
+    )
 
 
 def _creation_columns(creations: Sequence[Creation]) -> tuple[object, ...]:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
+from kernel.postgres.arrays import numbers, texts
 from svc_oms.codec.orders import abandoned_message, execution_message, order_message
 from svc_oms.domain import Action, Order, OrderState
 from svc_oms.domain.events import Event, ExecutionRecorded
 
-PROJECT = "SELECT orders_project(" + ", ".join(f"${number}" for number in range(1, 31)) + ")"
+_TEXT, _SMALL, _INTEGER, _FLAG = "::text::text[]", "::text::smallint[]", "::text::integer[]", "::text::boolean[]"
+_BYTES = ""
+_NEW = (_TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _SMALL, _SMALL, _FLAG, _INTEGER, _BYTES)
+_CHANGED = (_TEXT, _SMALL, _FLAG, _INTEGER, _BYTES)
+_QUEUED = (_TEXT, _TEXT, _TEXT, _SMALL)
+_REQUESTS = (_TEXT, _TEXT, _TEXT)
+_EXECUTIONS = (_TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _BYTES)
+
+
+def project_call(first: int) -> str:
+    """Return the call of `orders_project` with what `Projection.arguments` gives, as parameters from number `first` on."""
+    columns = (*_NEW, *_CHANGED, *_QUEUED, *_REQUESTS, *_EXECUTIONS)
+    return f"orders_project({', '.join(f'${number}{cast}' for number, cast in enumerate(columns, start=first))})"
 
 
 class OpenRequest(NamedTuple):
@@ -52,13 +65,13 @@ class Projection:
     __slots__ = ("_answered", "_changed", "_executions", "_new", "_overdue", "_queued", "_sent")
 
     def __init__(self) -> None:
-        self._new: list[tuple[object, ...]] = []
-        self._changed: list[tuple[object, ...]] = []
-        self._queued: list[tuple[object, ...]] = []
+        self._new: list[tuple[Any, ...]] = []
+        self._changed: list[tuple[Any, ...]] = []
+        self._queued: list[tuple[Any, ...]] = []
         self._sent: list[str] = []
         self._overdue: list[str] = []
         self._answered: list[str] = []
-        self._executions: list[tuple[object, ...]] = []
+        self._executions: list[tuple[Any, ...]] = []
 
     def add_new(self, order: Order, snapshot: bytes) -> None:
         """Add an order that begins."""
@@ -110,17 +123,21 @@ class Projection:
         self._executions.append((*key, terms.order_id, terms.account_id, terms.instrument_id, payload))
 
     def arguments(self) -> list[object]:
-        """Return the arrays that `PROJECT` takes."""
+        """Return the arrays that `project_call` takes."""
         return [
-            *_columns(self._new, 11),
-            *_columns(self._changed, 5),
-            *_columns(self._queued, 4),
-            self._sent,
-            self._overdue,
-            self._answered,
-            *_columns(self._executions, 7),
+            *_columns(self._new, _NEW),
+            *_columns(self._changed, _CHANGED),
+            *_columns(self._queued, _QUEUED),
+            texts(self._sent),
+            texts(self._overdue),
+            texts(self._answered),
+            *_columns(self._executions, _EXECUTIONS),
         ]
 
 
-def _columns(rows: list[tuple[object, ...]], width: int) -> list[object]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+def _columns(rows: list[tuple[Any, ...]], casts: tuple[str, ...]) -> list[object]:
+    columns = zip(*rows, strict=True) if rows else ((),) * len(casts)
+    return [_WRITERS[cast](column) for cast, column in zip(casts, columns, strict=True)]
+
+
+_WRITERS: Mapping[str, Callable[[Iterable[Any]], object]] = {_TEXT: texts, _SMALL: numbers, _INTEGER: numbers, _FLAG: numbers, _BYTES: list}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from svc_oms.store import fix_sessions, keys, kill_switches, orders, projection, reads, venue_requests
+from svc_oms.store import fix_sessions, keys, kill_switches, orders, reads, venue_requests
 from tests.fakes.postgres import kernel_statements
-from tests.fakes.postgres.kernel_statements import append, one, stream_events
-from tests.fakes.postgres.rows import Row, columns, integers, rows, texts
+from tests.fakes.postgres.kernel_statements import append, extend, one, stream_events
+from tests.fakes.postgres.rows import Row, array, columns, integers, rows, texts
 from tests.fakes.postgres.server import Handler, MemoryPostgres, Tx
 
 TABLES = (*kernel_statements.TABLES, "orders", "execution", "venue_request", "request_key", "kill_switch", "fix_session", "fix_message")
@@ -107,7 +107,25 @@ async def _queue(tx: Tx, request: str, venue: str, order_id: str, action: int) -
     await tx.insert("venue_request", request, row)
 
 
-async def _project(tx: Tx, *arguments: Sequence[Any]) -> list[Row]:
+async def _record(tx: Tx, *arguments: Any) -> list[Row]:
+    streams, expected, count, event_stream, event_version, event_type, payloads, start, length = arguments[:9]
+    extended = await extend(
+        tx,
+        texts(streams),
+        integers(expected),
+        integers(count),
+        texts(event_stream),
+        integers(event_version),
+        texts(event_type),
+        payloads,
+        integers(start),
+        integers(length),
+    )
+    await _project(tx, *[read(argument) for read, argument in zip(_PROJECTED, arguments[9:], strict=True)])
+    return rows(("tx", "own_tx", "last_position"), [extended])
+
+
+async def _project(tx: Tx, *arguments: Sequence[Any]) -> None:
     new, changed, queued = (list(zip(*arguments[a:b], strict=True)) for a, b in ((0, 11), (11, 16), (16, 20)))
     sent, overdue, answered = arguments[20:23]
     executions = list(zip(*arguments[23:30], strict=True))
@@ -128,7 +146,20 @@ async def _project(tx: Tx, *arguments: Sequence[Any]) -> list[Row]:
     for venue, trade_date, exec_id, *described in executions:
         row = Row(_EXECUTION, (venue, trade_date, exec_id, tx.next_number("execution"), *described))
         await tx.insert("execution", (venue, trade_date, exec_id), row)
-    return []
+
+
+def _flags(literal: str) -> list[bool]:
+    return array(literal, lambda item: item == "True")
+
+
+# How the arguments of `orders_project` are read, in its order.
+_PROJECTED: tuple[Callable[[Any], Sequence[Any]], ...] = (
+    *(texts,) * 6, integers, integers, _flags, integers, list,
+    texts, integers, _flags, integers, list,
+    *(texts,) * 3, integers,
+    *(texts,) * 3,
+    *(texts,) * 6, list,
+)  # fmt: skip
 
 
 async def _change_request(tx: Tx, request: str, **changes: Any) -> None:
@@ -353,7 +384,7 @@ STATEMENTS: dict[str, Handler] = {
     orders._FIRST_EVENTS: _first_events,
     orders._EVENTS_AFTER: _events_after,
     orders._CREATE: _create,
-    projection.PROJECT: _project,
+    orders._RECORD: _record,
     venue_requests._UNSENT: _unsent,
     venue_requests._LATE: _late,
     venue_requests._UNANSWERED: _unanswered,

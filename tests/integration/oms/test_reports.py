@@ -13,7 +13,7 @@ from kernel.errors import LeaseLostError, OutcomeUnknownError, Reason, Trademesh
 from kernel.fix import tags
 from kernel.fix.steps import AppMessage, ResendRange, Sequences, StoredMessage
 from kernel.lease import PostgresLeases
-from kernel.ports import HeldLease
+from kernel.ports import HeldLease, LogPosition
 from svc_oms.codec.events import decode
 from svc_oms.domain import Action, OrderState, ReportKind, fold
 from svc_oms.domain.commands import VenueReport
@@ -21,6 +21,7 @@ from svc_oms.fix.ports import InboundBatch, SessionChange
 from svc_oms.fix.reports import MessageRefused, NumbersSkipped, OrderReport, UnreadableReport
 from svc_oms.router.host import SessionTransactions
 from svc_oms.router.sweep import Sweeper
+from svc_oms.store.orders import OrderUnit
 from svc_oms.store.projection import open_requests, snapshot_of
 from svc_oms.store.venue_requests import QueuedRequest, unanswered
 from tests.integration.oms import world
@@ -238,19 +239,19 @@ async def test_an_old_owner_writes_nothing(replica: Replica, other: Replica) -> 
     assert len(successor.sent) == 1
 
 
-async def test_a_takeover_waits_for_a_send_under_way(replica: Replica, other: Replica) -> None:
+async def test_a_takeover_waits_for_a_send_under_way(replica: Replica, other: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lease expires while a send transaction holds it: whoever takes over sees all of that send or nothing."""
     session = await Session.take(replica, ttl_seconds=0.6)
     await replica.create(world.order())
     numbered, go_on = asyncio.Event(), asyncio.Event()
-    original = replica.store.log.append
+    flush = OrderUnit.flush
 
-    async def slow(*arguments: object) -> object:
+    async def slow(unit: OrderUnit) -> LogPosition | None:
         numbered.set()
         await go_on.wait()
-        return await original(*arguments)  # type: ignore[arg-type]
+        return await flush(unit)
 
-    replica.store.log.append = slow  # type: ignore[assignment,method-assign]
+    monkeypatch.setattr(OrderUnit, "flush", slow)
     sending = asyncio.create_task(session.send())
     await numbered.wait()
     async with asyncio.timeout(10):
@@ -266,20 +267,19 @@ async def test_a_takeover_waits_for_a_send_under_way(replica: Replica, other: Re
     await refolds(other)
 
 
-async def test_a_report_batch_whose_answer_was_lost_is_recorded_once(replica: Replica) -> None:
+async def test_a_report_batch_whose_answer_was_lost_is_recorded_once(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     session = await Session.take(replica)
     (order_id,) = await sent_orders(replica, session, 1)
     fill = of(order_id, make.fill("4"))
-    flush = session.replica.store.log.append
+    flush = OrderUnit.flush
 
-    async def lose(*arguments: object) -> object:
-        outcome = await flush(*arguments)  # type: ignore[arg-type]
-        raise OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, f"lost after {outcome}")
+    async def lose(unit: OrderUnit) -> LogPosition | None:
+        position = await flush(unit)
+        raise OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, f"lost after {position}")
 
-    replica.store.log.append = lose  # type: ignore[assignment,method-assign]
-    with pytest.raises(OutcomeUnknownError):
+    with monkeypatch.context() as patch, pytest.raises(OutcomeUnknownError):
+        patch.setattr(OrderUnit, "flush", lose)
         await session.receive(fill)
-    replica.store.log.append = flush  # type: ignore[method-assign]
     # The connection starts again from the store, the venue resends what the numbers do not show.
     session.next_in = (await session.host.load()).next_in
     assert session.next_in == 1
