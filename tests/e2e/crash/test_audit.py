@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.crash.audit import audit
 from tests.e2e.crash.client import Failure, Ledger
-from tests.e2e.crash.load import Cancel, Command, Create
+from tests.e2e.crash.load import Cancel, Command, Create, Replace
 from tests.e2e.crash.order_record import OrderHistory, OrderRecord
 from tests.e2e.crash.risk_record import CLOSED, CONFIRMED, REFUSED, UNCONFIRMED, ExposureEvent, Reservation, RiskRecord
 from tests.e2e.crash.venue_record import VenueFill, VenueOrder, VenueRecord
@@ -187,6 +187,31 @@ def do_what_was_refused(it: Records) -> None:
     it.ledger.lost[key] = Failure("UNAVAILABLE", "RISK_UNAVAILABLE", "")
 
 
+def refuse_replace(it: Records) -> OrderHistory:
+    """A replace that the order refused after risk had approved it: the refusal is recorded."""
+    key = "00000000-0000-7000-8000-00000000000f"
+    it.ledger.commands[ACCOUNT, key] = Command(ACCOUNT, key, Replace(account_id=ACCOUNT, order_id=RESTING, request_id=key))
+    it.ledger.refused[ACCOUNT, key] = Failure("FAILED_PRECONDITION", "ORDER_REQUEST_PENDING", "")
+    order = it.orders.histories[RESTING]
+    order.replaces_rejected[key] = 1
+    return order
+
+
+def test_a_recorded_refusal_is_no_finding() -> None:
+    records = agreeing()
+    refuse_replace(records)
+    assert records.audit() == []
+
+
+def do_a_replace_that_was_refused(it: Records) -> None:
+    order = refuse_replace(it)
+    order.replace_keys, order.replaces_rejected = order.replaces_rejected, order.replace_keys
+
+
+def leave_replace_reserved(it: Records) -> None:
+    it.risk.reservations[RESTING] = replace(it.risk.reservations[RESTING], pending="{}")
+
+
 def invent_order(it: Records) -> None:
     del it.ledger.commands[ACCOUNT, f"k-{RESTING}"]
     del it.ledger.answers[ACCOUNT, f"k-{RESTING}"]
@@ -282,6 +307,8 @@ def approve_above_limit(it: Records) -> None:
         (lose_cancel, "was acknowledged and is recorded 0 times"),
         (record_cancel_twice, "was acknowledged and is recorded 2 times"),
         (do_what_was_refused, "was told that nothing was persisted"),
+        (do_a_replace_that_was_refused, "is recorded 1 times, and its client was told"),
+        (leave_replace_reserved, "is not settled"),
         (invent_order, "which no client used"),
         (skip_version, "versions [1, 2, 3, 5]"),
         (count_fill_twice, "counts fills twice"),

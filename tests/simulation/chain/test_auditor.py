@@ -140,6 +140,12 @@ def asked_after_the_end(history: History) -> None:
     appended(history.orders, stream_id, "oms.v1.CancelRequested", oms_events.CancelRequested(venue_client_order_id="x"))
 
 
+def refused_after_the_end(history: History) -> None:
+    """A replace of a canceled order was recorded as refused, though its end had released everything."""
+    stream_id = history.orders[find(history.orders, "OrderCanceled")].stream_id
+    appended(history.orders, stream_id, "oms.v1.ReplaceRejected", oms_events.ReplaceRejected(request_id="x"))
+
+
 def kill_switch(history: History, before: int, moment: float) -> None:
     event = history.orders[min(before, len(history.orders) - 1)]
     body = oms_events.KillSwitchApplied(scope="firm/*", active=True, switch_version=99)
@@ -300,6 +306,7 @@ LIES: tuple[tuple[Callable[[History], None], str], ...] = (
     (log_out_of_order, "streams-are-whole"),
     (risen_from_the_dead, "terminal-states-stay"),
     (asked_after_the_end, "terminal-states-stay"),
+    (refused_after_the_end, "terminal-states-stay"),
     (sent_under_a_switch, "killed-orders-are-not-sent"),
     (left_under_a_switch, "killed-orders-are-not-sent"),
     (number_given_twice, "one-number-one-message"),
