@@ -103,8 +103,7 @@ class Sequences:
     next_out: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class AppMessage:
+class AppMessage(NamedTuple):
     """An application message to be sent. `reference` is the caller's (an order id): stored beside it, never sent."""
 
     msg_type: str
@@ -112,8 +111,7 @@ class AppMessage:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
+class StoredMessage(NamedTuple):
     """An application message that was given a sequence number. `body` is encoded, without header; `sent_time` is its 52."""
 
     sequence: int
@@ -123,8 +121,7 @@ class StoredMessage:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A message for the application: each sequence number at most once, in order.
 
     `poss_dup` says that it was resent (43=Y); it is new to this side all the same. `poss_resend` (97=Y) says that the peer may

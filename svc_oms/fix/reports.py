@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from kernel.fix import tags
 from kernel.fix.dictionary import VALUE_INCORRECT
@@ -63,8 +64,7 @@ _PENDING_STATES = ("6", "E")
 """Pending cancel and pending replace: the order works, its quantities say how."""
 
 
-@dataclass(frozen=True, slots=True)
-class OrderReport:
+class OrderReport(NamedTuple):
     """A report of one order.
 
     `order_id` is empty where its ClOrdIDs are not ours: look the order up by the venue's id, else keep it as an anomaly.

@@ -33,23 +33,34 @@ class OpenRequest(NamedTuple):
     overdue: bool
 
 
+_IN_DOUBT = OpenRequest(Action.NEW, sent=True, overdue=True)
+
+
 def open_requests(order: Order | None) -> Mapping[str, OpenRequest]:
     """Return the requests of an order that the router still has to do something about, by ClOrdID at the venue.
 
     An UNKNOWN order counts as an overdue request for itself, whatever it was that nobody answered. Of a filled order, the sent replaces
     are open: the venue may yet grant one.
     """
-    if order is None or (order.terminal and not order.reopening):
+    if order is None:
+        return {}
+    state = order.state
+    if not order.requests:  # as nearly every order, at nearly every event
+        if state is OrderState.PENDING_NEW:
+            return {order.order_id: OpenRequest(Action.NEW, order.routed, overdue=False)}
+        return {order.order_id: _IN_DOUBT} if state is OrderState.UNKNOWN else {}
+    terminal = order.terminal
+    if terminal and not order.reopening:
         return {}
     found = {
         request.venue_client_order_id: OpenRequest(request.action, request.sent, request.overdue)
         for request in order.requests
-        if not order.terminal or (request.sent and request.action is Action.REPLACE)
+        if not terminal or (request.sent and request.action is Action.REPLACE)
     }
-    if order.state is OrderState.PENDING_NEW:
+    if state is OrderState.PENDING_NEW:
         found[order.order_id] = OpenRequest(Action.NEW, order.routed, overdue=False)
-    elif order.state is OrderState.UNKNOWN:
-        found[order.order_id] = OpenRequest(Action.NEW, sent=True, overdue=True)
+    elif state is OrderState.UNKNOWN:
+        found[order.order_id] = _IN_DOUBT
     return found
 
 

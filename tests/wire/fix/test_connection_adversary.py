@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -68,7 +68,7 @@ async def test_a_report_that_the_session_refused_is_recorded_with_its_number(ven
         await connection.ready()
         await until(lambda: venue.active)
         fill = report("A-1", "E-1", "F", quantity="100")
-        venue.push(replace(fill, body=[*fill.body, (75, "today")]), report("A-1", "E-2"))
+        venue.push(fill._replace(body=[*fill.body, (75, "today")]), report("A-1", "E-2"))
         await until(lambda: len(host.reports) == 2)
         assert connection.view().ready
     unreadable, readable = sorted(host.reports, key=lambda item: isinstance(item, OrderReport))
