@@ -8,17 +8,13 @@ from typing import Any
 
 from svc_oms.store import fix_sessions, keys, kill_switches, orders, reads, venue_requests
 from tests.fakes.postgres import kernel_statements
-from tests.fakes.postgres.kernel_statements import append, extend, one, stream_events
-from tests.fakes.postgres.rows import Row, array, columns, integers, rows, texts
+from tests.fakes.postgres.kernel_statements import append, one, stream_events
+from tests.fakes.postgres.oms_projection import forget, insert_order, queue, record
+from tests.fakes.postgres.rows import Row, columns, integers, rows, texts
 from tests.fakes.postgres.server import Handler, MemoryPostgres, Tx
 
 TABLES = (*kernel_statements.TABLES, "orders", "execution", "venue_request", "request_key", "kill_switch", "fix_session", "fix_message")
 
-_ORDER = columns(
-    "order_id", "sequence", "account_id", "tenant", "principal", "instrument_id", "venue", "side", "state", "open", "version", "snapshot"
-)
-_EXECUTION = columns("venue", "trade_date", "exec_id", "sequence", "order_id", "account_id", "instrument_id", "payload")
-_REQUEST = columns("venue_client_order_id", "number", "venue", "order_id", "action", "requested_at", "sent_at", "overdue")
 _KEY = columns("account_id", "request_id", "command_hash", "answer", "created_at")
 _SWITCH = columns("scope", "scope_id", "active", "version", "cancel_open_orders")
 _SESSION = columns("session", "next_in", "next_out")
@@ -88,87 +84,10 @@ async def _create(
             continue
         order_id, state, venue = order_ids[index], int(states[index]), venues[index]
         described = (accounts[index], tenants[index], principals[index], instruments[index], venue, int(sides[index]))
-        await _insert_order(tx, order_id, described, state, is_open=state == 1, version=1, snapshot=snapshots[index])
+        await insert_order(tx, order_id, described, state, is_open=state == 1, version=1, snapshot=snapshots[index])
         if state == 1:
-            await _queue(tx, order_id, venue, order_id, 0)
+            await queue(tx, order_id, venue, order_id, 0)
     return rows(("tx", "positions"), [(appended["tx"], positions)])
-
-
-async def _insert_order(
-    tx: Tx, order_id: str, described: tuple[Any, ...], state: int, *, is_open: bool, version: int, snapshot: bytes
-) -> None:
-    sequence = tx.next_number("orders")
-    await tx.insert("orders", order_id, Row(_ORDER, (order_id, sequence, *described, state, is_open, version, snapshot)))
-
-
-async def _queue(tx: Tx, request: str, venue: str, order_id: str, action: int) -> None:
-    number = tx.next_number("venue_request")
-    row = Row(_REQUEST, (request, number, venue, order_id, int(action), tx.now(), None, False))
-    await tx.insert("venue_request", request, row)
-
-
-async def _record(tx: Tx, *arguments: Any) -> list[Row]:
-    streams, expected, count, event_stream, event_version, event_type, payloads, start, length = arguments[:9]
-    extended = await extend(
-        tx,
-        texts(streams),
-        integers(expected),
-        integers(count),
-        texts(event_stream),
-        integers(event_version),
-        texts(event_type),
-        payloads,
-        integers(start),
-        integers(length),
-    )
-    await _project(tx, *[read(argument) for read, argument in zip(_PROJECTED, arguments[9:], strict=True)])
-    return rows(("tx", "own_tx", "last_position"), [extended])
-
-
-async def _project(tx: Tx, *arguments: Sequence[Any]) -> None:
-    new, changed, queued = (list(zip(*arguments[a:b], strict=True)) for a, b in ((0, 11), (11, 16), (16, 20)))
-    sent, overdue, answered = arguments[20:23]
-    executions = list(zip(*arguments[23:30], strict=True))
-    for order_id, *described, state, is_open, version, snapshot in new:
-        await _insert_order(tx, order_id, tuple(described), int(state), is_open=is_open, version=version, snapshot=snapshot)
-    for order_id, state, is_open, version, snapshot in changed:
-        await tx.lock("orders", order_id)
-        row = tx.get("orders", order_id)
-        if row is not None:
-            tx.put("orders", order_id, row.replace(state=int(state), open=is_open, version=version, snapshot=snapshot))
-    for request, venue, order_id, action in queued:
-        await _queue(tx, request, venue, order_id, action)
-    for request in sent:
-        await _change_request(tx, request, sent_at=tx.now())
-    for request in overdue:
-        await _change_request(tx, request, overdue=True)
-    await _forget(tx, answered)
-    for venue, trade_date, exec_id, *described in executions:
-        row = Row(_EXECUTION, (venue, trade_date, exec_id, tx.next_number("execution"), *described))
-        await tx.insert("execution", (venue, trade_date, exec_id), row)
-
-
-def _flags(literal: str) -> list[bool]:
-    return array(literal, lambda item: item == "True")
-
-
-# How the arguments of `orders_project` are read, in its order.
-_PROJECTED: tuple[Callable[[Any], Sequence[Any]], ...] = (
-    *(texts,) * 6, integers, integers, _flags, integers, list,
-    texts, integers, _flags, integers, list,
-    *(texts,) * 3, integers,
-    *(texts,) * 3,
-    *(texts,) * 6, list,
-)  # fmt: skip
-
-
-async def _change_request(tx: Tx, request: str, **changes: Any) -> None:
-    if tx.get("venue_request", request) is None:
-        return
-    await tx.lock("venue_request", request)
-    row = tx.get("venue_request", request)
-    if row is not None:
-        tx.put("venue_request", request, row.replace(**changes))
 
 
 # The router's queue.
@@ -201,14 +120,6 @@ async def _doubtful(tx: Tx, venue: str, logged_on_at: datetime, limit: int) -> l
         if row["venue"] == venue and (row["overdue"] or (row["sent_at"] is not None and row["sent_at"] < logged_on_at))
     }
     return rows(("order_id",), [(order_id,) for order_id in sorted(found)[:limit]])
-
-
-async def _forget(tx: Tx, requests: Sequence[str]) -> list[Row]:
-    for request in requests:
-        if tx.get("venue_request", request) is not None:
-            await tx.lock("venue_request", request)
-            tx.delete("venue_request", request)
-    return []
 
 
 async def _counted(tx: Tx, venues: Sequence[str], dates: Sequence[str], exec_ids: Sequence[str]) -> list[Row]:
@@ -384,12 +295,12 @@ STATEMENTS: dict[str, Handler] = {
     orders._FIRST_EVENTS: _first_events,
     orders._EVENTS_AFTER: _events_after,
     orders._CREATE: _create,
-    orders._RECORD: _record,
+    orders._RECORD: record,
     venue_requests._UNSENT: _unsent,
     venue_requests._LATE: _late,
     venue_requests._UNANSWERED: _unanswered,
     venue_requests._DOUBTFUL: _doubtful,
-    venue_requests._FORGET: _forget,
+    venue_requests._FORGET: forget,
     venue_requests._COUNTED: _counted,
     keys._READ: _read_keys,
     keys._WRITE: _write_keys,
