@@ -105,8 +105,3 @@ def parse_date(text: str) -> date:
         raise ValueError("not a date")
     year, month, day = map(int, match.groups())
     return date(year, month, day)
-
-
-def format_date(value: date) -> str:
-    """`YYYYMMDD`."""
-    return f"{value.year:04}{value.month:02}{value.day:02}"

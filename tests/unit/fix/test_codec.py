@@ -193,4 +193,3 @@ def test_timestamps_are_written_in_utc_with_milliseconds() -> None:
     assert fieldtypes.format_timestamp(value) == "20260803-09:30:00.123"
     with pytest.raises(ValueError, match="zone"):
         fieldtypes.format_timestamp(value.replace(tzinfo=None))
-    assert fieldtypes.format_date(date(2026, 8, 3)) == "20260803"
