@@ -112,11 +112,6 @@ class PostgresEventStore:
         rows = await self._database.fetch(_READ_STREAMS, list(stream_ids))
         return dict(group_by_stream([_recorded(row) for row in rows]))
 
-    async def read_locked(self, transaction: Transaction, stream_ids: Sequence[str]) -> dict[str, list[RecordedEvent]]:
-        """Like `read_streams`, inside a transaction that holds the heads."""
-        rows = await transaction.fetch(_READ_STREAMS, list(stream_ids))
-        return dict(group_by_stream([_recorded(row) for row in rows]))
-
     async def heads(self, stream_ids: Sequence[str]) -> dict[str, int]:
         """See `EventReader.heads`."""
         found = {row["stream_id"]: row["version"] for row in await self._database.fetch(_HEADS, list(stream_ids))}

@@ -6,8 +6,9 @@ batch of orders has thousands of elements. Source: the PostgreSQL manual, 8.15.2
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from itertools import accumulate
 
 
 def texts(values: Iterable[str]) -> str:
@@ -32,6 +33,14 @@ def uuids(values: Iterable[str | None]) -> str:
 def blobs(values: Iterable[bytes]) -> str:
     r"""Return a literal of byte strings, `"\\x…"` each: the array's syntax takes one of the two backslashes."""
     return f"{{{','.join([_BLOB % value.hex() for value in values])}}}"
+
+
+def joined(parts: Sequence[bytes]) -> tuple[bytes, str, str]:
+    """Return byte strings one after the other, and literals of where each starts (from 1) and how long it is, for the server to cut them
+    apart: escaped in an array they cost three times as much.
+    """
+    lengths = [len(part) for part in parts]
+    return b"".join(parts), numbers(list(accumulate(lengths, initial=1))[:-1]), numbers(lengths)
 
 
 _BLOB = r'"\\x%s"'

@@ -11,7 +11,7 @@ from kernel.events.batch import check_batch
 from kernel.events.postgres import PostgresEventStore
 from kernel.ports import Commit, CommitOutcome, LogPosition, NewEvent, StreamAppend
 from kernel.postgres import Database, Record, Transaction
-from kernel.postgres.arrays import numbers, texts
+from kernel.postgres.arrays import joined, numbers, texts
 from svc_oms.codec.events import decode_payload, encode
 from svc_oms.domain import Order, evolve, fold
 from svc_oms.domain.events import Event
@@ -208,29 +208,20 @@ _UNDECIDED: CommitOutcome = LogPosition(0, 0)
 
 
 def _event_columns(appends: Sequence[StreamAppend]) -> tuple[object, ...]:
-    streams: list[str] = []
-    versions: list[int] = []
-    events: list[NewEvent] = []
-    starts: list[int] = []
-    start = 1
-    for append in appends:
-        for version, event in enumerate(append.events, start=append.expected_version + 1):
-            assert not event.metadata, "an event of an order says it all in its payload"
-            streams.append(append.stream_id)
-            versions.append(version)
-            events.append(event)
-            starts.append(start)
-            start += len(event.payload)
+    rows = [
+        (append.stream_id, version, event)
+        for append in appends
+        for version, event in enumerate(append.events, start=append.expected_version + 1)
+    ]
+    assert not any(event.metadata for _, _, event in rows), "an event of an order says it all in its payload"
     return (
         texts([append.stream_id for append in appends]),
         numbers([append.expected_version for append in appends]),
         numbers([len(append.events) for append in appends]),
-        texts(streams),
-        numbers(versions),
-        texts([event.type for event in events]),
-        b"".join([event.payload for event in events]),
-        numbers(starts),
-        numbers([len(event.payload) for event in events]),
+        texts([stream_id for stream_id, _, _ in rows]),
+        numbers([version for _, version, _ in rows]),
+        texts([event.type for _, _, event in rows]),
+        *joined([event.payload for _, _, event in rows]),
     )
 
 

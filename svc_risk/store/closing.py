@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Collection, Sequence
 
-from kernel.postgres.arrays import numbers, texts, uuids
+from kernel.postgres.arrays import joined, numbers, texts, uuids
 from svc_risk.codec.events import ExposureWriter, exposure_stream
 from svc_risk.domain.book import Book, Decided
 from svc_risk.domain.policy import Policy
@@ -48,7 +47,7 @@ def _events(book: Book) -> tuple[object, ...]:
         texts([exposure_stream(account_id) for account_id in accounts]),
         numbers([event.delta.version for event in book.events]),
         texts([kind for kind, _ in records]),
-        *_joined([payload for _, payload in records]),
+        *joined([payload for _, payload in records]),
     )
 
 
@@ -107,19 +106,8 @@ def _reservations(policy: Policy, entries: Sequence[tuple[Decided, bytes]]) -> t
         # Only what was approved, and can be asked for again, takes a place in the index.
         numbers([c.duplicate_key if r.live and r.account_id in with_window else None for c, r in zip(checks, reservations, strict=True)]),
         hashes,
-        *_joined([answer for _, answer in entries]),
+        *joined([answer for _, answer in entries]),
     )
-
-
-def _joined(parts: Sequence[bytes]) -> tuple[bytes, str, str]:
-    """Byte strings one after the other, with where each starts (from 1) and how long it is: escaped in an array they cost three times as
-    much."""
-    lengths = [len(part) for part in parts]
-    return b"".join(parts), numbers(_starts(lengths)), numbers(lengths)
-
-
-def _starts(lengths: Iterable[int]) -> list[int]:
-    return list(accumulate(lengths, initial=1))[:-1]
 
 
 def _duplicate_windows(policy: Policy) -> Collection[str]:

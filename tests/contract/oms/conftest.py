@@ -12,9 +12,8 @@ import pytest
 
 import svc_oms
 from kernel.events.postgres import PostgresEventStore
-from kernel.postgres import KERNEL_MIGRATIONS, Database, MigrationSource, migrate
-from mesh.local.provision import ServiceDatabase
-from tests.fakes.postgres.driver import MemoryDatabase
+from kernel.postgres import KERNEL_MIGRATIONS, MigrationSource
+from tests.contract.replicas import two_databases
 from tests.fakes.postgres.oms_statements import oms_server
 from tests.integration.oms.world import FakeRisk, Replica
 
@@ -34,17 +33,8 @@ async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
     """Return both replicas."""
     risk = FakeRisk()
     async with AsyncExitStack() as stack:
-        databases: list[Database]
-        if request.param == "double":
-            server = oms_server(lambda: datetime.now(UTC), lambda: 0.0)
-            databases = [MemoryDatabase(server), MemoryDatabase(server)]
-        else:
-            # Asked for here, so that the double's half needs no server.
-            service: ServiceDatabase = request.getfixturevalue("service_database")
-            await migrate(service.owner_dsn, service.role, MIGRATIONS)
-            databases = [await Database.open(service.dsn), await Database.open(service.dsn)]
         replicas = []
-        for database in databases:
+        for database in await two_databases(request, oms_server(lambda: datetime.now(UTC), lambda: 0.0), MIGRATIONS):
             log = PostgresEventStore(database)
             replicas.append(Replica(database, log, risk))
             stack.push_async_callback(database.close)

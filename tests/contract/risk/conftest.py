@@ -16,9 +16,8 @@ from kernel.identity import Identity, User
 from kernel.ids import Uuid7Source
 from kernel.paging import PageTokens
 from kernel.ports import LOG_START, LogPosition
-from kernel.postgres import Database, migrate
+from kernel.postgres import Database
 from kernel.server_context import CallContext
-from mesh.local.provision import ServiceDatabase
 from svc_risk.clients.orders import ResolvedOrder, ResolvedOrders
 from svc_risk.domain.administration import KillSwitch
 from svc_risk.domain.reference_price import Quote
@@ -29,7 +28,7 @@ from svc_risk.servicer.reference_data import ReferenceDataServicer
 from svc_risk.servicer.risk import RiskServicer
 from svc_risk.store import MIGRATIONS
 from svc_risk.store.prices import PriceStore
-from tests.fakes.postgres.driver import MemoryDatabase
+from tests.contract.replicas import two_databases
 from tests.fakes.postgres.risk_statements import risk_server
 from tests.integration.risk.world import DEFAULT_LIMITS, TENANT, VENUE
 from trademesh.risk.v1 import reference_data_pb2, reference_data_service_pb2, risk_service_pb2
@@ -136,17 +135,8 @@ async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
     """Return both replicas of a firm that is set up."""
     orders = Orders()
     async with AsyncExitStack() as stack:
-        databases: list[Database]
-        if request.param == "double":
-            server = risk_server(lambda: datetime.now(UTC), lambda: 0.0)
-            databases = [MemoryDatabase(server), MemoryDatabase(server)]
-        else:
-            # Asked for here, so that the double's half needs no server.
-            service: ServiceDatabase = request.getfixturevalue("service_database")
-            await migrate(service.owner_dsn, service.role, MIGRATIONS)
-            databases = [await Database.open(service.dsn), await Database.open(service.dsn)]
         replicas = []
-        for database in databases:
+        for database in await two_databases(request, risk_server(lambda: datetime.now(UTC), lambda: 0.0), MIGRATIONS):
             replicas.append(Replica(database, orders))
             stack.push_async_callback(database.close)
             stack.push_async_callback(replicas[-1].stores.log.close)

@@ -8,7 +8,7 @@ from decimal import Decimal
 import asyncpg
 import pytest
 
-from kernel.postgres.arrays import blobs, numbers, texts, uuids
+from kernel.postgres.arrays import blobs, joined, numbers, texts, uuids
 
 ODD = ["", " ", "NULL", "null", 'a"b', "a\\b", "\\", '"', "{x}", "a,b", '","', "a\nb", "\t", "\u00e4\u2603\U0001f600", "'; --", "plain"]
 ORDER = uuid.UUID(int=7)
@@ -35,3 +35,13 @@ async def test_ids_and_byte_strings(session: asyncpg.Connection[asyncpg.Record])
     assert await session.fetchval("SELECT $1::text::uuid[]", uuids([str(ORDER), None])) == [ORDER, None]
     values = [b"\x00\xff", b"", bytes(range(256))]
     assert await session.fetchval("SELECT $1::text::bytea[]", blobs(values)) == values
+
+
+async def test_joined_byte_strings_are_cut_apart_again(session: asyncpg.Connection[asyncpg.Record]) -> None:
+    values = [b"a", b"", b"\x00\xff", b"bcd"]
+    cut = """
+    SELECT array_agg(substr($1::bytea, s, n) ORDER BY i)
+    FROM unnest($2::text::int[], $3::text::int[]) WITH ORDINALITY AS u (s, n, i)
+    """
+    assert await session.fetchval(cut, *joined(values)) == values
+    assert joined([]) == (b"", "{}", "{}")

@@ -102,7 +102,7 @@ async def test_a_writer_decides_again_under_the_lock(
     async with database.transaction() as transaction:
         assert await event_store.lock(transaction, ["order-2", "order-1", "order-2"]) == {"order-1": 1, "order-2": 0}
         rival = asyncio.create_task(other_store.commit([one("order-1", 1)]))
-        current = await event_store.read_locked(transaction, ["order-1", "order-2"])
+        current = await event_store.read_streams(["order-1", "order-2"])
         assert [event.version for event in current["order-1"]] == [1]
         await event_store.append(transaction, [one("order-1", 1), one("order-2", 0)])
         assert not rival.done()
