@@ -40,6 +40,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: the update mask is empty or names a field that cannot be updated."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: the message is larger than the service takes."""
+    ERROR_REASON_JSON_INVALID: _ErrorReason.ValueType  # 9
+    """INVALID_ARGUMENT: the body is no JSON document that the gateway takes: malformed, a name given twice, or nested too deeply."""
+    ERROR_REASON_CONTENT_TYPE_UNSUPPORTED: _ErrorReason.ValueType  # 10
+    """INVALID_ARGUMENT: the body is of another content type than the door takes."""
     ERROR_REASON_PEER_UNAUTHENTICATED: _ErrorReason.ValueType  # 20
     """UNAUTHENTICATED: the call did not come through the service's own sidecar, or names no peer."""
     ERROR_REASON_USER_UNAUTHENTICATED: _ErrorReason.ValueType  # 21
@@ -52,6 +56,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the user lacks a role that the method requires."""
     ERROR_REASON_ACCOUNT_NOT_ALLOWED: _ErrorReason.ValueType  # 25
     """PERMISSION_DENIED: the account does not exist for this user; foreign and unknown accounts are not told apart."""
+    ERROR_REASON_TICKET_INVALID: _ErrorReason.ValueType  # 26
+    """UNAUTHENTICATED: the WebSocket ticket is unknown, used or expired."""
+    ERROR_REASON_ORIGIN_NOT_ALLOWED: _ErrorReason.ValueType  # 27
+    """PERMISSION_DENIED: the browser's page comes from an origin that is not allowed."""
     ERROR_REASON_ORDER_NOT_FOUND: _ErrorReason.ValueType  # 40
     """NOT_FOUND: no such order in this account."""
     ERROR_REASON_INSTRUMENT_NOT_FOUND: _ErrorReason.ValueType  # 41
@@ -62,6 +70,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: no such kill switch."""
     ERROR_REASON_METHOD_NOT_FOUND: _ErrorReason.ValueType  # 44
     """UNIMPLEMENTED: no such method."""
+    ERROR_REASON_SETTLEMENT_NOT_FOUND: _ErrorReason.ValueType  # 45
+    """NOT_FOUND: no such settlement instruction in this account."""
+    ERROR_REASON_HOLD_NOT_FOUND: _ErrorReason.ValueType  # 46
+    """NOT_FOUND: no such hold in this account."""
+    ERROR_REASON_REPORT_NOT_FOUND: _ErrorReason.ValueType  # 47
+    """NOT_FOUND: no such report, or not one of the caller's."""
+    ERROR_REASON_OPERATION_NOT_FOUND: _ErrorReason.ValueType  # 48
+    """NOT_FOUND: no such operation, or not one of the caller's."""
+    ERROR_REASON_ACCOUNT_NOT_FOUND: _ErrorReason.ValueType  # 49
+    """NOT_FOUND: the account is one of the caller's, but the service knows nothing of it."""
     ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 60
     """ALREADY_EXISTS: the key was used for another command; nothing was done."""
     ERROR_REASON_RESOURCE_EXISTS: _ErrorReason.ValueType  # 61
@@ -78,6 +96,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the replace changes nothing, or would leave nothing to trade."""
     ERROR_REASON_ORDER_STATE_UNKNOWN: _ErrorReason.ValueType  # 104
     """FAILED_PRECONDITION: the order's outcome at the venue is not known; it resolves by evidence."""
+    ERROR_REASON_INSUFFICIENT_CASH: _ErrorReason.ValueType  # 105
+    """FAILED_PRECONDITION: less cash is available than is needed."""
+    ERROR_REASON_INSUFFICIENT_SECURITIES: _ErrorReason.ValueType  # 106
+    """FAILED_PRECONDITION: fewer securities are available than are needed."""
+    ERROR_REASON_SETTLEMENT_STATE_INVALID: _ErrorReason.ValueType  # 107
+    """FAILED_PRECONDITION: the settlement instruction's state does not allow the request."""
+    ERROR_REASON_HOLD_STATE_INVALID: _ErrorReason.ValueType  # 108
+    """FAILED_PRECONDITION: the hold's state does not allow the request."""
+    ERROR_REASON_SANDBOX_ONLY: _ErrorReason.ValueType  # 109
+    """FAILED_PRECONDITION: the deployment does not allow what only a sandbox may do."""
+    ERROR_REASON_REPORT_NOT_READY: _ErrorReason.ValueType  # 110
+    """FAILED_PRECONDITION: the report is not complete, or it failed."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 120
     """RESOURCE_EXHAUSTED: the service sheds load; RetryInfo says when to come back."""
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 121
@@ -96,6 +126,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNKNOWN: the commit's fate could not be read back; ask by key."""
     ERROR_REASON_DEADLINE_EXPIRED: _ErrorReason.ValueType  # 146
     """DEADLINE_EXCEEDED: the deadline passed before the work began; nothing was persisted."""
+    ERROR_REASON_MARKET_DATA_STALE: _ErrorReason.ValueType  # 147
+    """UNAVAILABLE: the market data of the instrument is not continuous at the moment; nothing is shown that might be wrong."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 160
     """INTERNAL: a defect in the service; the trace id finds it in the logs."""
     ERROR_REASON_KILL_SWITCH_ACTIVE: _ErrorReason.ValueType  # 200
@@ -150,6 +182,10 @@ ERROR_REASON_UPDATE_MASK_INVALID: ErrorReason.ValueType  # 7
 """INVALID_ARGUMENT: the update mask is empty or names a field that cannot be updated."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: the message is larger than the service takes."""
+ERROR_REASON_JSON_INVALID: ErrorReason.ValueType  # 9
+"""INVALID_ARGUMENT: the body is no JSON document that the gateway takes: malformed, a name given twice, or nested too deeply."""
+ERROR_REASON_CONTENT_TYPE_UNSUPPORTED: ErrorReason.ValueType  # 10
+"""INVALID_ARGUMENT: the body is of another content type than the door takes."""
 ERROR_REASON_PEER_UNAUTHENTICATED: ErrorReason.ValueType  # 20
 """UNAUTHENTICATED: the call did not come through the service's own sidecar, or names no peer."""
 ERROR_REASON_USER_UNAUTHENTICATED: ErrorReason.ValueType  # 21
@@ -162,6 +198,10 @@ ERROR_REASON_ROLE_REQUIRED: ErrorReason.ValueType  # 24
 """PERMISSION_DENIED: the user lacks a role that the method requires."""
 ERROR_REASON_ACCOUNT_NOT_ALLOWED: ErrorReason.ValueType  # 25
 """PERMISSION_DENIED: the account does not exist for this user; foreign and unknown accounts are not told apart."""
+ERROR_REASON_TICKET_INVALID: ErrorReason.ValueType  # 26
+"""UNAUTHENTICATED: the WebSocket ticket is unknown, used or expired."""
+ERROR_REASON_ORIGIN_NOT_ALLOWED: ErrorReason.ValueType  # 27
+"""PERMISSION_DENIED: the browser's page comes from an origin that is not allowed."""
 ERROR_REASON_ORDER_NOT_FOUND: ErrorReason.ValueType  # 40
 """NOT_FOUND: no such order in this account."""
 ERROR_REASON_INSTRUMENT_NOT_FOUND: ErrorReason.ValueType  # 41
@@ -172,6 +212,16 @@ ERROR_REASON_KILL_SWITCH_NOT_FOUND: ErrorReason.ValueType  # 43
 """NOT_FOUND: no such kill switch."""
 ERROR_REASON_METHOD_NOT_FOUND: ErrorReason.ValueType  # 44
 """UNIMPLEMENTED: no such method."""
+ERROR_REASON_SETTLEMENT_NOT_FOUND: ErrorReason.ValueType  # 45
+"""NOT_FOUND: no such settlement instruction in this account."""
+ERROR_REASON_HOLD_NOT_FOUND: ErrorReason.ValueType  # 46
+"""NOT_FOUND: no such hold in this account."""
+ERROR_REASON_REPORT_NOT_FOUND: ErrorReason.ValueType  # 47
+"""NOT_FOUND: no such report, or not one of the caller's."""
+ERROR_REASON_OPERATION_NOT_FOUND: ErrorReason.ValueType  # 48
+"""NOT_FOUND: no such operation, or not one of the caller's."""
+ERROR_REASON_ACCOUNT_NOT_FOUND: ErrorReason.ValueType  # 49
+"""NOT_FOUND: the account is one of the caller's, but the service knows nothing of it."""
 ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 60
 """ALREADY_EXISTS: the key was used for another command; nothing was done."""
 ERROR_REASON_RESOURCE_EXISTS: ErrorReason.ValueType  # 61
@@ -188,6 +238,18 @@ ERROR_REASON_REPLACE_INVALID: ErrorReason.ValueType  # 103
 """FAILED_PRECONDITION: the replace changes nothing, or would leave nothing to trade."""
 ERROR_REASON_ORDER_STATE_UNKNOWN: ErrorReason.ValueType  # 104
 """FAILED_PRECONDITION: the order's outcome at the venue is not known; it resolves by evidence."""
+ERROR_REASON_INSUFFICIENT_CASH: ErrorReason.ValueType  # 105
+"""FAILED_PRECONDITION: less cash is available than is needed."""
+ERROR_REASON_INSUFFICIENT_SECURITIES: ErrorReason.ValueType  # 106
+"""FAILED_PRECONDITION: fewer securities are available than are needed."""
+ERROR_REASON_SETTLEMENT_STATE_INVALID: ErrorReason.ValueType  # 107
+"""FAILED_PRECONDITION: the settlement instruction's state does not allow the request."""
+ERROR_REASON_HOLD_STATE_INVALID: ErrorReason.ValueType  # 108
+"""FAILED_PRECONDITION: the hold's state does not allow the request."""
+ERROR_REASON_SANDBOX_ONLY: ErrorReason.ValueType  # 109
+"""FAILED_PRECONDITION: the deployment does not allow what only a sandbox may do."""
+ERROR_REASON_REPORT_NOT_READY: ErrorReason.ValueType  # 110
+"""FAILED_PRECONDITION: the report is not complete, or it failed."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 120
 """RESOURCE_EXHAUSTED: the service sheds load; RetryInfo says when to come back."""
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 121
@@ -206,6 +268,8 @@ ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 145
 """UNKNOWN: the commit's fate could not be read back; ask by key."""
 ERROR_REASON_DEADLINE_EXPIRED: ErrorReason.ValueType  # 146
 """DEADLINE_EXCEEDED: the deadline passed before the work began; nothing was persisted."""
+ERROR_REASON_MARKET_DATA_STALE: ErrorReason.ValueType  # 147
+"""UNAVAILABLE: the market data of the instrument is not continuous at the moment; nothing is shown that might be wrong."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 160
 """INTERNAL: a defect in the service; the trace id finds it in the logs."""
 ERROR_REASON_KILL_SWITCH_ACTIVE: ErrorReason.ValueType  # 200
