@@ -5,7 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"net"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -25,6 +25,7 @@ var paths = map[string]string{
 	"order-unary":  "/trademesh.oms.v1.OrderService/CreateOrder",
 	"order-stream": "/trademesh.oms.v1.OrderService/EnterOrders",
 	"order-batch":  "/trademesh.oms.v1.OrderService/BatchCreateOrders",
+	"rest-h2":      "",
 }
 
 // tally is what one connection counted after the warm-up.
@@ -42,14 +43,15 @@ func (t *tally) fail(text string) {
 }
 
 type call struct {
-	id      uint32
-	started time.Time
-	window  int64
-	input   []byte
-	output  []byte
-	status  string
-	message string
-	done    bool
+	id         uint32
+	started    time.Time
+	window     int64
+	input      []byte
+	output     []byte
+	status     string
+	httpStatus string
+	message    string
+	done       bool
 }
 
 // driver keeps a fixed number of calls, or of messages on one bidirectional stream, in flight on one connection. One goroutine reads, and
@@ -62,6 +64,7 @@ type driver struct {
 	measureFrom time.Time
 	stopAt      time.Time
 	streaming   bool
+	json        bool
 
 	writer    *bufio.Writer
 	reader    *bufio.Reader
@@ -81,36 +84,57 @@ type driver struct {
 	unsettled int
 }
 
-func newDriver(s *settings, target string, index, share int, measureFrom, stopAt time.Time) (*driver, error) {
+func newDriver(s *settings, target string, share int, measureFrom, stopAt time.Time) (*driver, error) {
 	path, known := paths[s.mode]
 	if !known {
 		return nil, fmt.Errorf("no mode %q", s.mode)
 	}
-	socket, err := net.Dial("unix", target)
+	socket, err := dial(s, target, "h2")
 	if err != nil {
 		return nil, err
 	}
 	d := &driver{
 		s: s, target: target, share: share, measureFrom: measureFrom, stopAt: stopAt,
-		streaming: s.mode == "echo-stream" || s.mode == "order-stream",
-		writer:    bufio.NewWriterSize(socket, 1<<18), reader: bufio.NewReaderSize(socket, 1<<18),
+		streaming: s.mode == "echo-stream" || s.mode == "order-stream", json: s.mode == "rest-h2",
+		writer: bufio.NewWriterSize(socket, 1<<18), reader: bufio.NewReaderSize(socket, 1<<18),
 		calls: map[uint32]*call{}, nextID: 1, conn: 65535, initial: 65535, sent: map[uint64]time.Time{},
 	}
 	d.framer = http2.NewFramer(d.writer, d.reader)
 	d.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	d.framer.SetReuseFrames()
 	d.encoder = hpack.NewEncoder(&d.block)
-	d.headers = []hpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path},
-		{Name: ":authority", Value: "localhost"}, {Name: "te", Value: "trailers"}, {Name: "content-type", Value: "application/grpc"},
-	}
-	if !d.streaming {
-		d.headers = append(d.headers, hpack.HeaderField{Name: "grpc-timeout", Value: "5S"})
-	}
-	for name, value := range s.headers[target] {
-		d.headers = append(d.headers, hpack.HeaderField{Name: name, Value: value})
-	}
+	d.headers = d.fixedHeaders(path)
 	return d, nil
+}
+
+// fixedHeaders are those of every call. Pseudo-header fields come first (RFC 9113 §8.3); a target's own headers may set the authority.
+func (d *driver) fixedHeaders(path string) []hpack.HeaderField {
+	own := d.s.headers[d.target]
+	scheme, authority := "http", "localhost"
+	if isTLS(d.target) {
+		scheme, authority = "https", strings.TrimPrefix(d.target, tlsPrefix)
+	}
+	if named, present := own[":authority"]; present {
+		authority = named
+	}
+	fields := []hpack.HeaderField{
+		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: scheme}, {Name: ":authority", Value: authority},
+	}
+	if d.json {
+		fields = append(fields, hpack.HeaderField{Name: ":path"}, hpack.HeaderField{Name: "content-type", Value: "application/json"})
+	} else {
+		fields = append(fields, hpack.HeaderField{Name: ":path", Value: path},
+			hpack.HeaderField{Name: "te", Value: "trailers"}, hpack.HeaderField{Name: "content-type", Value: "application/grpc"})
+		if !d.streaming {
+			fields = append(fields, hpack.HeaderField{Name: "grpc-timeout", Value: "5S"})
+		}
+	}
+	for name, value := range own {
+		if name != ":authority" {
+			fields = append(fields, hpack.HeaderField{Name: name, Value: value})
+		}
+	}
+	return fields
 }
 
 func (d *driver) run() error {
@@ -152,7 +176,7 @@ func (d *driver) begin() error {
 		}
 		return nil
 	}
-	if err := d.open(false); err != nil {
+	if err := d.open(""); err != nil {
 		return err
 	}
 	d.stream = d.calls[1]
@@ -169,9 +193,13 @@ func (d *driver) inFlight() int {
 	return len(d.calls)
 }
 
-func (d *driver) open(end bool) error {
+// open begins a call; a path replaces the fixed one.
+func (d *driver) open(path string) error {
 	d.block.Reset()
 	for _, field := range d.headers {
+		if field.Name == ":path" && path != "" {
+			field.Value = path
+		}
 		if err := d.encoder.WriteField(field); err != nil {
 			return err
 		}
@@ -179,25 +207,29 @@ func (d *driver) open(end bool) error {
 	id := d.nextID
 	d.nextID += 2
 	d.calls[id] = &call{id: id, started: time.Now(), window: d.initial}
-	return d.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: d.block.Bytes(), EndHeaders: true, EndStream: end})
+	return d.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: d.block.Bytes(), EndHeaders: true})
 }
 
 func (d *driver) startUnary() error {
-	id := d.nextID
-	if err := d.open(false); err != nil {
-		return err
-	}
-	c := d.calls[id]
-	c.done = true
-	var message []byte
-	if d.s.mode == "order-batch" {
+	id, path := d.nextID, ""
+	var input []byte
+	switch {
+	case d.json:
+		path, input = d.s.orders.appendJSON(nil)
+	case d.s.mode == "order-batch":
+		var message []byte
 		for range d.s.batch {
 			message = appendMessage(message, 1, d.s.orders.appendOrder(nil))
 		}
-	} else {
-		message = d.s.orders.appendOrder(nil)
+		input = appendPrefixed(nil, message)
+	default:
+		input = appendPrefixed(nil, d.s.orders.appendOrder(nil))
 	}
-	c.input = appendPrefixed(c.input, message)
+	if err := d.open(path); err != nil {
+		return err
+	}
+	c := d.calls[id]
+	c.done, c.input = true, input
 	return d.push(c)
 }
 
@@ -316,6 +348,10 @@ func (d *driver) handleData(f *http2.DataFrame) error {
 	if d.streaming {
 		return d.readMessages(c)
 	}
+	if f.StreamEnded() {
+		// A JSON answer has no trailers.
+		return d.finish(c)
+	}
 	return nil
 }
 
@@ -328,6 +364,8 @@ func (d *driver) handleHeaders(f *http2.MetaHeadersFrame) error {
 		switch field.Name {
 		case "grpc-status":
 			c.status = field.Value
+		case ":status":
+			c.httpStatus = field.Value
 		case "grpc-message":
 			c.message = field.Value
 		}

@@ -1,10 +1,11 @@
-// Command generator drives a gRPC service over a UNIX socket and prints one JSON object with what it measured.
+// Command generator drives a service over UNIX sockets or TLS, by gRPC or as JSON, and prints one JSON object with what it measured.
 //
 // It speaks HTTP/2 frames directly, so that it costs a few microseconds a call: the service under test is the bottleneck, not the generator.
 // The same code drives the bare echo and the orders. Every order is a new one: its client_order_id is never repeated.
 package main
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -25,6 +26,7 @@ type settings struct {
 	warmup      time.Duration
 	duration    time.Duration
 	headers     map[string]map[string]string
+	authorities *x509.CertPool
 	orders      *orderSource
 }
 
@@ -60,13 +62,14 @@ func main() {
 }
 
 func parseFlags() (*settings, error) {
-	targets := flag.String("targets", "", "comma-separated UNIX socket paths; connections are spread over them")
-	mode := flag.String("mode", "order-unary", "echo-unary, echo-stream, order-unary, order-stream or order-batch")
+	targets := flag.String("targets", "", "comma-separated UNIX socket paths or tls:host:port; connections are spread over them")
+	mode := flag.String("mode", "order-unary", "echo-unary, echo-stream, order-unary, order-stream, order-batch, rest-h2 or rest-h1")
 	concurrency := flag.Int("concurrency", 64, "calls (or stream messages) in flight over all targets")
 	batch := flag.Int("batch", 100, "orders in one call of order-batch")
 	warmup := flag.Duration("warmup", time.Second, "not measured")
 	duration := flag.Duration("duration", 5*time.Second, "measured")
-	headers := flag.String("headers", "", "JSON file: {socket path: {header: value}}")
+	headers := flag.String("headers", "", "JSON file: {target: {header: value}}")
+	authority := flag.String("ca", "", "PEM file of the authority that signs the certificates of TLS targets")
 	run := flag.String("run", "", "prefix of every client_order_id, unique to this run")
 	accounts := flag.String("accounts", "", "comma-separated accounts")
 	instruments := flag.String("instruments", "", "comma-separated instrument:price:tick")
@@ -85,6 +88,16 @@ func parseFlags() (*settings, error) {
 		}
 		if err := json.Unmarshal(text, &parsed.headers); err != nil {
 			return nil, fmt.Errorf("%s: %w", *headers, err)
+		}
+	}
+	if *authority != "" {
+		text, err := os.ReadFile(*authority)
+		if err != nil {
+			return nil, err
+		}
+		parsed.authorities = x509.NewCertPool()
+		if !parsed.authorities.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("%s holds no certificate", *authority)
 		}
 	}
 	source, err := newOrderSource(*run, strings.Split(*accounts, ","), strings.Split(*instruments, ","))
@@ -106,15 +119,12 @@ func run(s *settings) (*report, error) {
 		go func() {
 			defer group.Done()
 			share := s.concurrency / len(s.targets)
-			driver, err := newDriver(s, target, index, max(share, 1), measureFrom, stopAt)
-			if err == nil {
-				err = driver.run()
-			}
+			counted, err := drive(s, target, max(share, 1), measureFrom, stopAt)
 			if err != nil {
 				errors[index] = fmt.Errorf("%s: %w", target, err)
 				return
 			}
-			results[index] = &driver.tally
+			results[index] = counted
 		}()
 	}
 	group.Wait()
@@ -124,6 +134,17 @@ func run(s *settings) (*report, error) {
 		}
 	}
 	return summarise(s, results), nil
+}
+
+func drive(s *settings, target string, share int, measureFrom, stopAt time.Time) (*tally, error) {
+	if s.mode == "rest-h1" {
+		return driveConnections(s, target, share, measureFrom, stopAt)
+	}
+	driver, err := newDriver(s, target, share, measureFrom, stopAt)
+	if err != nil {
+		return nil, err
+	}
+	return &driver.tally, driver.run()
 }
 
 func summarise(s *settings, results []*tally) *report {

@@ -51,18 +51,40 @@ func pricesAround(price, tick *big.Rat) []string {
 	return prices
 }
 
-// appendOrder appends one serialized CreateOrderRequest: a limit DAY order.
-func (s *orderSource) appendOrder(out []byte) []byte {
+// order is one limit DAY order.
+type order struct {
+	account, key, instrument, quantity, price string
+	side                                      uint64
+}
+
+func (s *orderSource) nextOrder() order {
 	n := s.next.Add(1)
-	account := s.accounts[n%uint64(len(s.accounts))]
 	instrument := &s.instruments[(n/uint64(len(s.accounts)))%uint64(len(s.instruments))]
-	side := 1 + n%2
-	out = appendString(out, 1, account)
-	out = appendString(out, 2, s.run+"-"+strconv.FormatUint(n, 36))
-	out = appendString(out, 3, instrument.id)
-	out = append(out, 4<<3, byte(side), 5<<3, 2, 6<<3, 1)
-	out = appendString(out, 7, strconv.FormatUint(1+n%89, 10))
-	return appendString(out, 8, instrument.prices[(n*7)%uint64(len(instrument.prices))])
+	return order{
+		account: s.accounts[n%uint64(len(s.accounts))], key: s.run + "-" + strconv.FormatUint(n, 36), instrument: instrument.id,
+		quantity: strconv.FormatUint(1+n%89, 10), price: instrument.prices[(n*7)%uint64(len(instrument.prices))], side: 1 + n%2,
+	}
+}
+
+// appendOrder appends one serialized CreateOrderRequest.
+func (s *orderSource) appendOrder(out []byte) []byte {
+	o := s.nextOrder()
+	out = appendString(out, 1, o.account)
+	out = appendString(out, 2, o.key)
+	out = appendString(out, 3, o.instrument)
+	out = append(out, 4<<3, byte(o.side), 5<<3, 2, 6<<3, 1)
+	out = appendString(out, 7, o.quantity)
+	return appendString(out, 8, o.price)
+}
+
+var sides = map[uint64]string{1: "SIDE_BUY", 2: "SIDE_SELL"}
+
+// appendJSON appends the body of one order, and returns the path that it is posted to. Nothing in it needs escaping.
+func (s *orderSource) appendJSON(out []byte) (string, []byte) {
+	o := s.nextOrder()
+	out = fmt.Appendf(out, `{"client_order_id":"%s","instrument_id":"%s","side":"%s","type":"ORDER_TYPE_LIMIT",`+
+		`"time_in_force":"TIME_IN_FORCE_DAY","quantity":"%s","limit_price":"%s"}`, o.key, o.instrument, sides[o.side], o.quantity, o.price)
+	return "/v1/accounts/" + o.account + "/orders", out
 }
 
 func appendString(out []byte, field int, text string) []byte {

@@ -33,6 +33,12 @@ func (d *driver) finish(c *call) error {
 }
 
 func (d *driver) settleUnary(c *call, now time.Time) {
+	if d.json {
+		if d.settleJSON(c.httpStatus, c.output) {
+			d.latencies = append(d.latencies, now.Sub(c.started).Nanoseconds())
+		}
+		return
+	}
 	if c.status != "0" || len(c.output) < prefixSize {
 		d.fail(fmt.Sprintf("status %s: %s", c.status, c.message))
 		return
