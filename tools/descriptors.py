@@ -46,11 +46,11 @@ def own_protos(proto_root: Path = PROTO) -> list[str]:
 
 @cache
 def third_party_set() -> bytes:
-    """A serialized FileDescriptorSet of google/{api,rpc,type}, google/protobuf and buf/validate, in dependency order."""
+    """A serialized FileDescriptorSet of google/{api,longrunning,rpc,type}, google/protobuf and buf/validate, in dependency order."""
     site_packages = Path(sysconfig.get_path("purelib"))
     names = sorted(
         path.relative_to(site_packages).as_posix()
-        for folder in ("api", "rpc", "type")
+        for folder in ("api", "longrunning", "rpc", "type")
         for path in (site_packages / "google" / folder).glob("*.proto")
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ from tools.openapi_schema import Schema, Schemas
 _Field = descriptor_pb2.FieldDescriptorProto
 _PATH_VARIABLE = re.compile(r"\{([a-z0-9_.]+)(?:=[^}]*)?\}")
 _STATUS = ".google.rpc.Status"
+_HTTP_BODY = ".google.api.HttpBody"
 _DESCRIPTION = (
     "Orders, risk and reference data over REST, transcoded from gRPC. Decimals and 64-bit integers are strings; field names are "
     "snake_case; unset fields may be left out. Errors are google.rpc.Status with an ErrorInfo whose reason the reference lists."
@@ -137,12 +138,18 @@ def _described(schema: Schema) -> dict[str, Any]:
 
 
 def _responses(schemas: Schemas, method: Method) -> dict[str, Any]:
-    answer = schemas.reference(method.proto.output_type)
+    if method.proto.output_type == _HTTP_BODY:
+        # The transcoder writes the body's own bytes under the body's own content type.
+        return _answers(schemas, {"type": "string", "contentMediaType": "application/octet-stream"}, "*/*", "The content.")
     kind, text = (
         ("text/event-stream", "Server-sent events; each `data` holds one message.")
         if method.proto.server_streaming
         else ("application/json", "OK")
     )
+    return _answers(schemas, schemas.reference(method.proto.output_type), kind, text)
+
+
+def _answers(schemas: Schemas, answer: Schema, kind: str, text: str) -> dict[str, Any]:
     failure = {"description": "The error, with typed details.", "content": {"application/json": {"schema": schemas.reference(_STATUS)}}}
     return {"200": {"description": text, "content": {kind: {"schema": answer}}}, "default": failure}
 
