@@ -69,9 +69,8 @@ def house(tmp_path: Path) -> Path:
     """Return a small tree with every package that the import contracts name, which keeps them."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     modules = [f"{service}/{module}" for service in ("svc_oms", "svc_risk") for module in SERVICE_MODULES]
-    modules += [
-        f"{package}/__init__" for package in ("sandbox", "mesh", "cli", "tools", "trademesh", "kernel", "kernel/fix", "kernel/events")
-    ]
+    packages = ("sandbox", "mesh", "cli", "tools", "trademesh", "kernel", "kernel/fix", "kernel/itch", "kernel/events")
+    modules += [f"{package}/__init__" for package in packages]
     kernel = (
         "values",
         "ids",
@@ -113,6 +112,7 @@ def test_the_import_contracts_pass_a_house_in_order(house: Path) -> None:
     [
         ("kernel/values", "import kernel.postgres", "kernel.values -> kernel.postgres"),
         ("kernel/fix/__init__", "import trademesh", "kernel.fix -> trademesh"),
+        ("kernel/itch/__init__", "import kernel.clock", "kernel.itch -> kernel.clock"),
         ("kernel/errors", "from google.protobuf import message", "kernel.errors -> google"),
         ("kernel/unplaced", "", "kernel.unplaced"),
         ("svc_oms/codec", "import svc_risk.domain", "svc_oms.codec -> svc_risk.domain"),
