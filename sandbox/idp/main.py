@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from sandbox.idp.files import FileError
 from sandbox.idp.keys import KeySet, Schedule
 from sandbox.idp.rates import RateCap
 from sandbox.idp.registry import Registry
-from sandbox.idp.secret_hashes import SECRET_LENGTH_MAX, SECRET_LENGTH_MIN, hash_secret
+from sandbox.idp.secret_hashes import hash_secret
 from sandbox.idp.server import IdentityProvider
 from sandbox.idp.tokens import Issuer
 
@@ -31,6 +32,7 @@ EXIT_DATA = 3
 _LOOPBACK = r"127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}"
 _ISSUER = r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?"
 _JWKS_MAX_AGE_SECONDS = 300
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]{16,256}=*", re.ASCII)
 
 _log = logging.getLogger(__name__)
 
@@ -67,10 +69,8 @@ def parse(environment: Mapping[str, str]) -> IdpConfig:
     own = {key: value for key, value in environment.items() if key.startswith("TRADEMESH_IDP_")}
     config = load(IdpConfig, own)
     problems = []
-    if config.idp_registration_token is not None:
-        length = len(config.idp_registration_token.reveal())
-        if not SECRET_LENGTH_MIN <= length <= SECRET_LENGTH_MAX:
-            problems.append(f"TRADEMESH_IDP_REGISTRATION_TOKEN: must have {SECRET_LENGTH_MIN} to {SECRET_LENGTH_MAX} characters")
+    if config.idp_registration_token is not None and _BEARER.fullmatch(config.idp_registration_token.reveal()) is None:
+        problems.append(f"TRADEMESH_IDP_REGISTRATION_TOKEN: must match {_BEARER.pattern}")
     try:
         _schedule(config)
     except ValueError as error:

@@ -29,6 +29,7 @@ def test_two_keys_are_enough(tmp_path: Path) -> None:
         ({"TOKEN_SECONDS": "4"}, "IDP_TOKEN_SECONDS"),
         ({"KEY_SECONDS": "1000"}, "KEY_SECONDS"),
         ({"REGISTRATION_TOKEN": "short"}, "IDP_REGISTRATION_TOKEN"),
+        ({"REGISTRATION_TOKEN": "spaces are no bearer token"}, "IDP_REGISTRATION_TOKEN"),
         ({"PORT": "65536"}, "IDP_PORT"),
         ({"UNKNOWN": "1"}, "IDP_UNKNOWN"),
     ],

@@ -18,7 +18,7 @@ from sandbox.idp.secret_hashes import hash_secret
 ROOT = Path(__file__).parents[3]
 SECRET = "a secret of this test"
 HASH = hash_secret(SECRET)
-OPERATOR = "an operator's token of this test"
+OPERATOR = "an-operators-token-of-this-test"
 DEADLINE_SECONDS = 30
 _READY = re.compile(r"ready http=127\.0\.0\.1:(\d+) pid=(\d+)")
 
