@@ -1,0 +1,70 @@
+"""What a sidecar reads: bootstrap, listeners, clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mesh.local.compiler import tls
+from mesh.local.compiler.listeners import OWNER_ONLY
+from mesh.local.compiler.proxies import Proxy
+
+LISTENERS_FILE = "listeners.json"
+CLUSTERS_FILE = "clusters.json"
+CONNECTIONS_MAX = 8_192
+"""Downstream connections that one sidecar takes."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The configuration of one Envoy, as JSON values. `listeners` and `clusters` are plain resources."""
+
+    bootstrap: Json
+    listeners: tuple[Json, ...]
+    clusters: tuple[Json, ...]
+
+    def static(self) -> Json:
+        """Return one document that holds it all, for `envoy --mode validate`, which looks at no dynamic file."""
+        bootstrap = {key: value for key, value in self.bootstrap.items() if key != "dynamic_resources"}
+        return {**bootstrap, "static_resources": {"listeners": list(self.listeners), "clusters": list(self.clusters)}}
+
+    def files(self) -> dict[str, Json]:
+        """Return the discovery responses, by file name."""
+        return {
+            LISTENERS_FILE: _response("envoy.config.listener.v3.Listener", self.listeners),
+            CLUSTERS_FILE: _response("envoy.config.cluster.v3.Cluster", self.clusters),
+        }
+
+
+def bootstrap(proxy: Proxy) -> Json:
+    """Return what Envoy is started with; everything else comes from files that it watches."""
+    domain = f"{proxy.namespace}.svc.cluster.local"
+    return {
+        "node": {
+            "id": f"sidecar~{proxy.address}~{proxy.instance}.{proxy.namespace}~{domain}",
+            "cluster": f"{proxy.service_account}.{proxy.namespace}",
+        },
+        "admin": {"address": {"pipe": {"path": str(proxy.admin_socket), "mode": OWNER_ONLY}}},
+        "dynamic_resources": {
+            "lds_config": tls.watched(proxy.configuration, LISTENERS_FILE),
+            "cds_config": tls.watched(proxy.configuration, CLUSTERS_FILE),
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3"
+                        ".DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": CONNECTIONS_MAX,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def _response(kind: str, resources: tuple[Json, ...]) -> Json:
+    return {"resources": [{"@type": f"type.googleapis.com/{kind}", **resource} for resource in resources]}

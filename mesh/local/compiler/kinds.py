@@ -1,0 +1,182 @@
+"""The kinds of Istio manifests that are compiled here, field by field. A field that is not listed is refused, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mesh.local.compiler.schema import Check, boolean, choice, duration, fields, list_of, map_of, one_of, text, whole
+
+HOST = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+"
+NAME = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
+
+_RETRY_CONDITIONS = r"[a-z0-9-]+(,[a-z0-9-]+)*"
+_PORT = whole(1, 65_535)
+_LABELS = map_of(text())
+
+RETRIES = fields({"attempts": whole(0, 10)}, {"retryOn": text(_RETRY_CONDITIONS), "perTryTimeout": duration})
+
+MESH_CONFIG = fields(
+    {
+        "trustDomain": text(HOST),
+        "rootNamespace": text(NAME),
+        "outboundTrafficPolicy": fields({"mode": choice("REGISTRY_ONLY")}),
+        "defaultConfig": fields({"proxyHeaders": fields({"forwardedClientCert": choice("SANITIZE_SET")})}),
+    },
+    {
+        "defaultHttpRetryPolicy": RETRIES,
+        "connectTimeout": duration,
+        "meshMTLS": fields({"minProtocolVersion": choice("TLSV1_2", "TLSV1_3")}),
+    },
+)
+"""MeshConfig, a file of its own without a header, as istiod reads it."""
+
+_SELECTOR = fields({"matchLabels": _LABELS})
+
+_PEER_AUTHENTICATION = fields({"mtls": fields({"mode": choice("STRICT")})}, {"selector": _SELECTOR})
+
+_AUTHORIZATION_POLICY = fields(
+    {},
+    {
+        "selector": _SELECTOR,
+        "action": choice("ALLOW", "DENY"),
+        "rules": list_of(
+            fields(
+                {},
+                {
+                    "from": list_of(
+                        fields({"source": fields({}, {"principals": list_of(text()), "requestPrincipals": list_of(text())})}),
+                    ),
+                    "to": list_of(
+                        fields({"operation": fields({}, {"paths": list_of(text()), "methods": list_of(text()), "ports": list_of(text())})}),
+                    ),
+                },
+            )
+        ),
+    },
+)
+
+_REQUEST_AUTHENTICATION = fields(
+    {
+        "jwtRules": list_of(
+            fields(
+                {"issuer": text(), "audiences": list_of(text()), "fromHeaders": list_of(fields({"name": text()}, {"prefix": text()}))},
+                {"jwksUri": text(r"https?://\S+"), "forwardOriginalToken": boolean, "outputPayloadToHeader": text(r"[a-z0-9-]+")},
+            )
+        )
+    },
+    {"selector": _SELECTOR},
+)
+
+_CONNECTION_POOL = fields(
+    {},
+    {
+        "tcp": fields({}, {"maxConnections": whole(1), "connectTimeout": duration, "maxConnectionDuration": duration}),
+        "http": fields(
+            {},
+            {
+                "http2MaxRequests": whole(1),
+                "http1MaxPendingRequests": whole(1),
+                "maxRetries": whole(1),
+                "maxConcurrentStreams": whole(1),
+                "idleTimeout": duration,
+                "http2KeepAlive": fields({"interval": duration, "timeout": duration}),
+            },
+        ),
+    },
+)
+
+# A pool of two is never emptied by half by accident: whoever states outlier detection states how much of the pool it may take.
+_OUTLIER_DETECTION = fields(
+    {"maxEjectionPercent": whole(0, 100), "interval": duration, "baseEjectionTime": duration},
+    {
+        "consecutive5xxErrors": whole(0),
+        "consecutiveGatewayErrors": whole(0),
+        "consecutiveLocalOriginFailures": whole(0),
+        "splitExternalLocalOriginErrors": boolean,
+        "minHealthPercent": whole(0, 100),
+    },
+)
+
+TRAFFIC_POLICY = fields(
+    {},
+    {
+        "tls": fields({"mode": choice("ISTIO_MUTUAL")}),
+        "loadBalancer": fields({"simple": choice("LEAST_REQUEST", "ROUND_ROBIN", "RANDOM")}),
+        "connectionPool": _CONNECTION_POOL,
+        "outlierDetection": _OUTLIER_DETECTION,
+        "retryBudget": fields({"percent": whole(0, 100)}, {"minRetryConcurrency": whole(1)}),
+    },
+)
+
+_DESTINATION_RULE = fields(
+    {"host": text(HOST)},
+    {
+        "trafficPolicy": TRAFFIC_POLICY,
+        "subsets": list_of(fields({"name": text(NAME)}, {"labels": _LABELS, "trafficPolicy": TRAFFIC_POLICY})),
+    },
+)
+
+_DESTINATION = fields({"host": text(HOST)}, {"port": fields({"number": _PORT}), "subset": text(NAME)})
+
+_VIRTUAL_SERVICE = fields(
+    {
+        "hosts": list_of(text(HOST)),
+        "http": list_of(
+            fields(
+                {"name": text(NAME), "route": list_of(fields({"destination": _DESTINATION}))},
+                {
+                    "match": list_of(fields({"uri": one_of({"exact": text(r"/\S*"), "prefix": text(r"/\S*")})}, {"port": _PORT})),
+                    "timeout": duration,
+                    "retries": RETRIES,
+                },
+            )
+        ),
+    }
+)
+
+_SIDECAR = fields(
+    {"egress": list_of(fields({"hosts": list_of(text())}))},
+    {
+        "workloadSelector": fields({"labels": _LABELS}),
+        "ingress": list_of(
+            fields(
+                {
+                    "port": fields({"number": _PORT, "protocol": choice("GRPC", "HTTP"), "name": text(NAME)}),
+                    "defaultEndpoint": text(r"unix:///\S+"),
+                }
+            )
+        ),
+    },
+)
+
+_SERVICE_ENTRY = fields(
+    {
+        "hosts": list_of(text(HOST)),
+        "location": choice("MESH_INTERNAL"),
+        "resolution": choice("STATIC"),
+        "ports": list_of(fields({"number": _PORT, "name": text(NAME), "protocol": choice("GRPC", "HTTP")})),
+        "workloadSelector": fields({"labels": _LABELS}),
+    }
+)
+
+_WORKLOAD_ENTRY = fields({"address": text(), "serviceAccount": text(NAME), "labels": _LABELS})
+
+_NETWORKING, _SECURITY = "networking.istio.io/v1", "security.istio.io/v1"
+
+KINDS: Mapping[str, tuple[str, Check]] = {
+    "AuthorizationPolicy": (_SECURITY, _AUTHORIZATION_POLICY),
+    "DestinationRule": (_NETWORKING, _DESTINATION_RULE),
+    "PeerAuthentication": (_SECURITY, _PEER_AUTHENTICATION),
+    "RequestAuthentication": (_SECURITY, _REQUEST_AUTHENTICATION),
+    "ServiceEntry": (_NETWORKING, _SERVICE_ENTRY),
+    "Sidecar": (_NETWORKING, _SIDECAR),
+    "VirtualService": (_NETWORKING, _VIRTUAL_SERVICE),
+    "WorkloadEntry": (_NETWORKING, _WORKLOAD_ENTRY),
+}
+"""API version and form of the spec, by kind."""
+
+OBJECT = fields(
+    {"apiVersion": text(), "kind": text(), "metadata": fields({"name": text(NAME), "namespace": text(NAME)}, {"labels": _LABELS})},
+    {"spec": lambda value, path, problems: value},
+)
+"""What every manifest has around its spec."""

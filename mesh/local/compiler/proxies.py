@@ -1,0 +1,78 @@
+"""The workloads for which configuration is made, and the registry of them that Kubernetes would keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+NAMESPACE = "trading"
+DOMAIN = f"{NAMESPACE}.svc.cluster.local"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """One sidecar.
+
+    Attributes:
+        instance: of the service, such as `svc_oms-0`.
+        service_account: of the service, such as `svc-oms`; also its label `app`.
+        address: where its inbound ports are, an address of its own in 127.0.0.0/8.
+        applications: the application's UNIX sockets by inbound port.
+        egress_socket: the UNIX socket on which the application's calls come in.
+        admin_socket: of Envoy itself.
+        configuration: the directory of its listeners and clusters.
+        certificates: the directory of its certificate and of what it trusts.
+        secret: what it adds to each call, so that the application knows that the call came through it.
+    """
+
+    instance: str
+    service_account: str
+    address: str
+    applications: Mapping[int, Path]
+    egress_socket: Path
+    admin_socket: Path
+    configuration: Path
+    certificates: Path
+    secret: str = field(repr=False)
+    namespace: str = NAMESPACE
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What selectors see."""
+        return {"app": self.service_account}
+
+
+def host_name(service_account: str) -> str:
+    """Return the name under which a service is called."""
+    return f"{service_account}.{DOMAIN}"
+
+
+def registry(proxies: Iterable[Proxy], ports: Mapping[str, Sequence[tuple[int, str, str]]]) -> list[Json]:
+    """Return a ServiceEntry for each service and a WorkloadEntry for each instance.
+
+    Args:
+        proxies: the instances.
+        ports: number, name and protocol of each service's ports, by service account; services without instances too.
+    """
+    documents: list[Json] = []
+    for account in sorted(ports):
+        spec = {
+            "hosts": [host_name(account)],
+            "location": "MESH_INTERNAL",
+            "resolution": "STATIC",
+            "ports": [{"number": number, "name": name, "protocol": protocol} for number, name, protocol in ports[account]],
+            "workloadSelector": {"labels": {"app": account}},
+        }
+        documents.append(_object("ServiceEntry", account, spec))
+    for proxy in proxies:
+        spec = {"address": proxy.address, "serviceAccount": proxy.service_account, "labels": proxy.labels}
+        documents.append(_object("WorkloadEntry", proxy.instance.replace("_", "-"), spec))
+    return documents
+
+
+def _object(kind: str, name: str, spec: Json) -> Json:
+    return {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
