@@ -28,7 +28,7 @@ from trademesh.custody.v1 import settlement_pb2 as trademesh_dot_custody_dot_v1_
 from trademesh.type.v1 import order_terms_pb2 as trademesh_dot_type_dot_v1_dot_order__terms__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!trademesh/custody/v1/events.proto\x12\x14trademesh.custody.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!trademesh/custody/v1/ledger.proto\x1a%trademesh/custody/v1/settlement.proto\x1a#trademesh/type/v1/order_terms.proto\"\x91\x01\n\x07Posting\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12,\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1b.trademesh.custody.v1.Entry\x12\x14\n\x0c\x62ooking_date\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd0\x01\n\x05Trade\x12\r\n\x05venue\x18\x01 \x01(\t\x12\x12\n\ntrade_date\x18\x02 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x03 \x01(\t\x12\x10\n\x08order_id\x18\x04 \x01(\t\x12\x15\n\rinstrument_id\x18\x05 \x01(\t\x12%\n\x04side\x18\x06 \x01(\x0e\x32\x17.trademesh.type.v1.Side\x12\x10\n\x08quantity\x18\x07 \x01(\t\x12\r\n\x05price\x18\x08 \x01(\t\x12\x10\n\x08\x63urrency\x18\t \x01(\t\x12\x10\n\x08notional\x18\n \x01(\t\"w\n\rDepositPosted\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x12\n\ndeposit_id\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\"}\n\x10WithdrawalPosted\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x15\n\rwithdrawal_id\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\"\x80\x01\n\x0bTradePosted\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12*\n\x05trade\x18\x02 \x01(\x0b\x32\x1b.trademesh.custody.v1.Trade\x12\x15\n\rcause_exec_id\x18\x03 \x01(\t\"\x9c\x01\n\rTradeReversed\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12*\n\x05trade\x18\x02 \x01(\x0b\x32\x1b.trademesh.custody.v1.Trade\x12\x15\n\rcause_exec_id\x18\x03 \x01(\t\x12\x18\n\x10\x61\x66ter_settlement\x18\x04 \x01(\x08\"\x9a\x01\n\x0bTradeVoided\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\r\n\x05venue\x18\x02 \x01(\t\x12\x12\n\ntrade_date\x18\x03 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x04 \x01(\t\x12\x10\n\x08order_id\x18\x05 \x01(\t\x12\x15\n\rcause_exec_id\x18\x06 \x01(\t\"|\n\x14SettlementInstructed\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x34\n\nsettlement\x18\x02 \x01(\x0b\x32 .trademesh.custody.v1.Settlement\"n\n\x12SettlementAffirmed\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x15\n\rsettlement_id\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\"Z\n\x11SettlementSettled\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x15\n\rsettlement_id\x18\x02 \x01(\t\"\xb0\x01\n\x10SettlementFailed\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x15\n\rsettlement_id\x18\x02 \x01(\t\x12=\n\x06reason\x18\x03 \x01(\x0e\x32-.trademesh.custody.v1.SettlementFailureReason\x12\x16\n\x0elacking_amount\x18\x04 \x01(\t\"r\n\x12SettlementCanceled\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x15\n\rsettlement_id\x18\x02 \x01(\t\x12\x15\n\rcause_exec_id\x18\x03 \x01(\t\"g\n\x0bHoldCreated\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12(\n\x04hold\x18\x02 \x01(\x0b\x32\x1a.trademesh.custody.v1.Hold\"b\n\x0cHoldCaptured\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x0f\n\x07hold_id\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\"b\n\x0cHoldReleased\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x0f\n\x07hold_id\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\"\x87\x01\n\x14\x42usinessDateAdvanced\x12\x15\n\rbusiness_date\x18\x01 \x01(\t\x12\x15\n\rprevious_date\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!trademesh/custody/v1/events.proto\x12\x14trademesh.custody.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!trademesh/custody/v1/ledger.proto\x1a%trademesh/custody/v1/settlement.proto\x1a#trademesh/type/v1/order_terms.proto\"\x91\x01\n\x07Posting\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12,\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x1b.trademesh.custody.v1.Entry\x12\x14\n\x0c\x62ooking_date\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd0\x01\n\x05Trade\x12\r\n\x05venue\x18\x01 \x01(\t\x12\x12\n\ntrade_date\x18\x02 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x03 \x01(\t\x12\x10\n\x08order_id\x18\x04 \x01(\t\x12\x15\n\rinstrument_id\x18\x05 \x01(\t\x12%\n\x04side\x18\x06 \x01(\x0e\x32\x17.trademesh.type.v1.Side\x12\x10\n\x08quantity\x18\x07 \x01(\t\x12\r\n\x05price\x18\x08 \x01(\t\x12\x10\n\x08\x63urrency\x18\t \x01(\t\x12\x10\n\x08notional\x18\n \x01(\t\"w\n\rDepositPosted\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x12\n\ndeposit_id\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\"}\n\x10WithdrawalPosted\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x15\n\rwithdrawal_id\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0f\n\x07\x63omment\x18\x04 \x01(\t\"\x9a\x01\n\x0bTradePosted\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12*\n\x05trade\x18\x02 \x01(\x0b\x32\x1b.trademesh.custody.v1.Trade\x12\x15\n\rcause_exec_id\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61use_trade_date\x18\x04 \x01(\t\"\xb6\x01\n\rTradeReversed\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12*\n\x05trade\x18\x02 \x01(\x0b\x32\x1b.trademesh.custody.v1.Trade\x12\x15\n\rcause_exec_id\x18\x03 \x01(\t\x12\x18\n\x10\x61\x66ter_settlement\x18\x04 \x01(\x08\x12\x18\n\x10\x63\x61use_trade_date\x18\x05 \x01(\t\"\x9a\x01\n\x0bTradeVoided\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\r\n\x05venue\x18\x02 \x01(\t\x12\x12\n\ntrade_date\x18\x03 \x01(\t\x12\x0f\n\x07\x65xec_id\x18\x04 \x01(\t\x12\x10\n\x08order_id\x18\x05 \x01(\t\x12\x15\n\rcause_exec_id\x18\x06 \x01(\t\"|\n\x14SettlementInstructed\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x34\n\nsettlement\x18\x02 \x01(\x0b\x32 .trademesh.custody.v1.Settlement\"n\n\x12SettlementAffirmed\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x15\n\rsettlement_id\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\"Z\n\x11SettlementSettled\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x15\n\rsettlement_id\x18\x02 \x01(\t\"\xb0\x01\n\x10SettlementFailed\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x15\n\rsettlement_id\x18\x02 \x01(\t\x12=\n\x06reason\x18\x03 \x01(\x0e\x32-.trademesh.custody.v1.SettlementFailureReason\x12\x16\n\x0elacking_amount\x18\x04 \x01(\t\"r\n\x12SettlementCanceled\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x15\n\rsettlement_id\x18\x02 \x01(\t\x12\x15\n\rcause_exec_id\x18\x03 \x01(\t\"g\n\x0bHoldCreated\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12(\n\x04hold\x18\x02 \x01(\x0b\x32\x1a.trademesh.custody.v1.Hold\"b\n\x0cHoldCaptured\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x0f\n\x07hold_id\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\"b\n\x0cHoldReleased\x12.\n\x07posting\x18\x01 \x01(\x0b\x32\x1d.trademesh.custody.v1.Posting\x12\x0f\n\x07hold_id\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\"\x87\x01\n\x14\x42usinessDateAdvanced\x12\x15\n\rbusiness_date\x18\x01 \x01(\t\x12\x15\n\rprevious_date\x18\x02 \x01(\t\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,27 +44,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WITHDRAWALPOSTED']._serialized_start=683
   _globals['_WITHDRAWALPOSTED']._serialized_end=808
   _globals['_TRADEPOSTED']._serialized_start=811
-  _globals['_TRADEPOSTED']._serialized_end=939
-  _globals['_TRADEREVERSED']._serialized_start=942
-  _globals['_TRADEREVERSED']._serialized_end=1098
-  _globals['_TRADEVOIDED']._serialized_start=1101
-  _globals['_TRADEVOIDED']._serialized_end=1255
-  _globals['_SETTLEMENTINSTRUCTED']._serialized_start=1257
-  _globals['_SETTLEMENTINSTRUCTED']._serialized_end=1381
-  _globals['_SETTLEMENTAFFIRMED']._serialized_start=1383
-  _globals['_SETTLEMENTAFFIRMED']._serialized_end=1493
-  _globals['_SETTLEMENTSETTLED']._serialized_start=1495
-  _globals['_SETTLEMENTSETTLED']._serialized_end=1585
-  _globals['_SETTLEMENTFAILED']._serialized_start=1588
-  _globals['_SETTLEMENTFAILED']._serialized_end=1764
-  _globals['_SETTLEMENTCANCELED']._serialized_start=1766
-  _globals['_SETTLEMENTCANCELED']._serialized_end=1880
-  _globals['_HOLDCREATED']._serialized_start=1882
-  _globals['_HOLDCREATED']._serialized_end=1985
-  _globals['_HOLDCAPTURED']._serialized_start=1987
-  _globals['_HOLDCAPTURED']._serialized_end=2085
-  _globals['_HOLDRELEASED']._serialized_start=2087
-  _globals['_HOLDRELEASED']._serialized_end=2185
-  _globals['_BUSINESSDATEADVANCED']._serialized_start=2188
-  _globals['_BUSINESSDATEADVANCED']._serialized_end=2323
+  _globals['_TRADEPOSTED']._serialized_end=965
+  _globals['_TRADEREVERSED']._serialized_start=968
+  _globals['_TRADEREVERSED']._serialized_end=1150
+  _globals['_TRADEVOIDED']._serialized_start=1153
+  _globals['_TRADEVOIDED']._serialized_end=1307
+  _globals['_SETTLEMENTINSTRUCTED']._serialized_start=1309
+  _globals['_SETTLEMENTINSTRUCTED']._serialized_end=1433
+  _globals['_SETTLEMENTAFFIRMED']._serialized_start=1435
+  _globals['_SETTLEMENTAFFIRMED']._serialized_end=1545
+  _globals['_SETTLEMENTSETTLED']._serialized_start=1547
+  _globals['_SETTLEMENTSETTLED']._serialized_end=1637
+  _globals['_SETTLEMENTFAILED']._serialized_start=1640
+  _globals['_SETTLEMENTFAILED']._serialized_end=1816
+  _globals['_SETTLEMENTCANCELED']._serialized_start=1818
+  _globals['_SETTLEMENTCANCELED']._serialized_end=1932
+  _globals['_HOLDCREATED']._serialized_start=1934
+  _globals['_HOLDCREATED']._serialized_end=2037
+  _globals['_HOLDCAPTURED']._serialized_start=2039
+  _globals['_HOLDCAPTURED']._serialized_end=2137
+  _globals['_HOLDRELEASED']._serialized_start=2139
+  _globals['_HOLDRELEASED']._serialized_end=2237
+  _globals['_BUSINESSDATEADVANCED']._serialized_start=2240
+  _globals['_BUSINESSDATEADVANCED']._serialized_end=2375
 # @@protoc_insertion_point(module_scope)

@@ -202,8 +202,11 @@ class TradePosted(_message.Message):
     POSTING_FIELD_NUMBER: _builtins.int
     TRADE_FIELD_NUMBER: _builtins.int
     CAUSE_EXEC_ID_FIELD_NUMBER: _builtins.int
+    CAUSE_TRADE_DATE_FIELD_NUMBER: _builtins.int
     cause_exec_id: _builtins.str
     """The venue's id of the execution that says so: the trade's own, or a correction's."""
+    cause_trade_date: _builtins.str
+    """The venue's trade date of that execution, `YYYY-MM-DD`."""
     @_builtins.property
     def posting(self) -> Global___Posting:
         """The posting."""
@@ -218,10 +221,11 @@ class TradePosted(_message.Message):
         posting: Global___Posting | None = ...,
         trade: Global___Trade | None = ...,
         cause_exec_id: _builtins.str = ...,
+        cause_trade_date: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["posting", b"posting", "trade", b"trade"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause_exec_id", b"cause_exec_id", "posting", b"posting", "trade", b"trade"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause_exec_id", b"cause_exec_id", "cause_trade_date", b"cause_trade_date", "posting", b"posting", "trade", b"trade"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -239,10 +243,13 @@ class TradeReversed(_message.Message):
     TRADE_FIELD_NUMBER: _builtins.int
     CAUSE_EXEC_ID_FIELD_NUMBER: _builtins.int
     AFTER_SETTLEMENT_FIELD_NUMBER: _builtins.int
+    CAUSE_TRADE_DATE_FIELD_NUMBER: _builtins.int
     cause_exec_id: _builtins.str
     """The venue's id of the bust or correction."""
     after_settlement: _builtins.bool
     """Whether the trade was settled."""
+    cause_trade_date: _builtins.str
+    """The venue's trade date of the bust or correction, `YYYY-MM-DD`."""
     @_builtins.property
     def posting(self) -> Global___Posting:
         """The posting."""
@@ -258,10 +265,11 @@ class TradeReversed(_message.Message):
         trade: Global___Trade | None = ...,
         cause_exec_id: _builtins.str = ...,
         after_settlement: _builtins.bool = ...,
+        cause_trade_date: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["posting", b"posting", "trade", b"trade"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_settlement", b"after_settlement", "cause_exec_id", b"cause_exec_id", "posting", b"posting", "trade", b"trade"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_settlement", b"after_settlement", "cause_exec_id", b"cause_exec_id", "cause_trade_date", b"cause_trade_date", "posting", b"posting", "trade", b"trade"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

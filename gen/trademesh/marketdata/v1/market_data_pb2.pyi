@@ -56,7 +56,6 @@ class ListedInstrument(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
-    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
     VENUE_FIELD_NUMBER: _builtins.int
     TICK_SIZE_FIELD_NUMBER: _builtins.int
@@ -64,14 +63,13 @@ class ListedInstrument(_message.Message):
     PRICE_SCALE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
+    TRADE_DATE_FIELD_NUMBER: _builtins.int
     PRIOR_CLOSE_FIELD_NUMBER: _builtins.int
     PRIOR_CLOSE_DATE_FIELD_NUMBER: _builtins.int
     instrument_id: _builtins.str
     """Its id."""
-    display_name: _builtins.str
-    """Its name, for people; empty where the feed names none."""
     currency: _builtins.str
-    """The currency of its prices; empty where the feed names none."""
+    """The currency of its prices."""
     venue: _builtins.str
     """The venue that trades it."""
     tick_size: _builtins.str
@@ -84,6 +82,8 @@ class ListedInstrument(_message.Message):
     """Whether what is known of it is what the venue has."""
     open: _builtins.bool
     """Whether its session is open."""
+    trade_date: _builtins.str
+    """The day that trades are of from now on, `YYYY-MM-DD`; empty where the feed has not said it yet."""
     prior_close: _builtins.str
     """The last known official close, decimal; unset where none is known."""
     prior_close_date: _builtins.str
@@ -92,7 +92,6 @@ class ListedInstrument(_message.Message):
         self,
         *,
         instrument_id: _builtins.str = ...,
-        display_name: _builtins.str = ...,
         currency: _builtins.str = ...,
         venue: _builtins.str = ...,
         tick_size: _builtins.str = ...,
@@ -100,12 +99,13 @@ class ListedInstrument(_message.Message):
         price_scale: _builtins.int = ...,
         state: Global___BookState.ValueType = ...,
         open: _builtins.bool = ...,
+        trade_date: _builtins.str = ...,
         prior_close: _builtins.str | None = ...,
         prior_close_date: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prior_close", b"_prior_close", "prior_close", b"prior_close"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prior_close", b"_prior_close", "currency", b"currency", "display_name", b"display_name", "instrument_id", b"instrument_id", "lot_size", b"lot_size", "open", b"open", "price_scale", b"price_scale", "prior_close", b"prior_close", "prior_close_date", b"prior_close_date", "state", b"state", "tick_size", b"tick_size", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prior_close", b"_prior_close", "currency", b"currency", "instrument_id", b"instrument_id", "lot_size", b"lot_size", "open", b"open", "price_scale", b"price_scale", "prior_close", b"prior_close", "prior_close_date", b"prior_close_date", "state", b"state", "tick_size", b"tick_size", "trade_date", b"trade_date", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prior_close: _TypeAlias = _typing.Literal["prior_close"]  # noqa: Y015
     _WhichOneofArgType__prior_close: _TypeAlias = _typing.Literal["_prior_close", b"_prior_close"]  # noqa: Y015

@@ -1,0 +1,1 @@
+"""Custody: the double-entry ledger of cash and securities, settlement instructions, holds."""

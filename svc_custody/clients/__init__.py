@@ -1,0 +1,1 @@
+"""Outside knowledge behind Protocols: calendars."""

@@ -1,0 +1,1 @@
+"""What follows other services' logs, and the clock."""

@@ -1,0 +1,1 @@
+"""Custody's decisions: what is posted, when it settles, what is held. Pure."""
