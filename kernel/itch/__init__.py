@@ -3,7 +3,8 @@
 `sandbox.exchange` publishes with it, `svc_marketdata` receives. Nothing here reads a clock or a socket. Standard library only.
 
 - `codec`: `encode(message) -> bytes`, `decode(data) -> ItchMessage | None` (None: well formed, of a type without a class here),
-  `ITCH_SIZES`, `MESSAGE_SIZES` (type letter → bytes).
+  `ITCH_SIZES`, `MESSAGE_SIZES` (type letter → bytes), `LAYOUTS`, `WIDE_LAYOUTS`. A quantity beyond 32 bits travels in the wide form of its
+  message (a, e, x, u, p: A, E, X, U, P with 64 bits of shares), which decodes to the same class.
 - `messages`: the ITCH 5.0 messages as NamedTuples: S R H Y L, A F E C X D U, P Q B.
 - `venue`: what ITCH has no message for: `InstrumentDefinition` d (scale, tick, lot), `TradingDay` y (trade date, dated prior close),
   `LastTrade` l; `date_number`, `iso_date`.

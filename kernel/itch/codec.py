@@ -61,8 +61,17 @@ LAYOUTS = (
         _STOCK, integer("shares", 8), _PRICE, _MATCH, integer("trade_date", 4), integer("trade_time_ns", 8),
     ]),
 )  # fmt: skip
-_BY_LETTER: Final = {ord(layout.letter): layout for layout in LAYOUTS}
+# The wide forms: the same messages with 64 bits of shares, for quantities that 32 cannot hold.
+_WIDE_SHARES = integer("shares", 8)
+WIDE_LAYOUTS: Final = tuple(
+    Layout(layout.letter.lower(), layout.message_class, [_WIDE_SHARES if field == _SHARES else field for field in layout.fields])
+    for layout in LAYOUTS
+    if layout.letter in "AEXUP"
+)
+_NARROW_MAX = 2**32 - 1
+_BY_LETTER: Final = {ord(layout.letter): layout for layout in (*LAYOUTS, *WIDE_LAYOUTS)}
 _BY_CLASS: Final = {layout.message_class: layout for layout in LAYOUTS}
+_WIDE_BY_CLASS: Final = {layout.message_class: layout for layout in WIDE_LAYOUTS}
 
 # TotalView-ITCH 5.0, section 4: bytes of a message by its type.
 ITCH_SIZES: Final = MappingProxyType(
@@ -71,17 +80,22 @@ ITCH_SIZES: Final = MappingProxyType(
         "X": 23, "D": 19, "U": 35, "P": 44, "Q": 40, "B": 19, "I": 50, "N": 20, "O": 48,
     }
 )  # fmt: skip
-# The same, and the types of `kernel.itch.venue`.
-MESSAGE_SIZES: Final = MappingProxyType({**ITCH_SIZES, **{layout.letter: layout.size for layout in LAYOUTS}})
+# The same, the types of `kernel.itch.venue`, and the wide forms.
+MESSAGE_SIZES: Final = MappingProxyType({**ITCH_SIZES, **{layout.letter: layout.size for layout in (*LAYOUTS, *WIDE_LAYOUTS)}})
 
 
 def encode(message: ItchMessage) -> bytes:
-    """Return a message's bytes.
+    """Return a message's bytes; with more than 32 bits of shares in its wide form (a, e, x, u, p), which `decode` reads like the other.
 
     Raises:
         MalformedError: naming the field that its place cannot hold.
     """
-    data: bytes = _BY_CLASS[type(message)].encode(message)
+    message_class = type(message)
+    layout = _BY_CLASS[message_class]
+    wide = _WIDE_BY_CLASS.get(message_class)
+    if wide is not None and getattr(message, "shares", 0) > _NARROW_MAX:
+        layout = wide
+    data: bytes = layout.encode(message)
     return data
 
 

@@ -29,7 +29,7 @@ def values_of(field: Field) -> st.SearchStrategy[Any]:
     return padded(field.size) if field.is_text else st.integers(0, 2 ** (8 * field.size) - 1)
 
 
-MESSAGES = st.sampled_from(codec.LAYOUTS).flatmap(
+MESSAGES = st.sampled_from((*codec.LAYOUTS, *codec.WIDE_LAYOUTS)).flatmap(
     lambda layout: st.tuples(*HEADER, *map(values_of, layout.fields)).map(lambda values: layout.message_class(*values))
 )
 BLOCKS = st.lists(st.binary(min_size=1, max_size=80), max_size=40)
