@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 VALIDATE_PROTO = "buf/validate/validate.proto"
 # The transcoder drops the body of an error whose types it does not know, so these ship in every image.
+_REGISTERED_NAMES = {"google/longrunning/operations_proto.proto": "google/longrunning/operations.proto"}
+"""googleapis-common-protos ships the source under one name and registers its descriptor under the other, by which generated code finds it."""
 ALWAYS_INCLUDED = ("google/rpc/error_details.proto", "google/rpc/status.proto")
 
 
@@ -59,6 +61,8 @@ def third_party_set() -> bytes:
         wanted += ["google/protobuf/empty.proto", "google/protobuf/field_mask.proto"]
         run_protoc([f"-I{site_packages}", "--include_imports", f"--descriptor_set_out={target}", *wanted])
         files = descriptor_pb2.FileDescriptorSet.FromString(target.read_bytes())
+    for file in files.file:
+        file.name = _REGISTERED_NAMES.get(file.name, file.name)
     files.file.append(descriptor_pb2.FileDescriptorProto.FromString(validate_pb.desc().proto.to_binary()))
     return files.SerializeToString(deterministic=True)
 

@@ -25,12 +25,12 @@ _sym_db = _symbol_database.Default()
 from trademesh.third_party import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
-from google.longrunning import operations_proto_pb2 as google_dot_longrunning_dot_operations__proto__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from trademesh.reporting.v1 import report_pb2 as trademesh_dot_reporting_dot_v1_dot_report__pb2
 from trademesh.type.v1 import identifier_pb2 as trademesh_dot_type_dot_v1_dot_identifier__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trademesh/reporting/v1/reporting_service.proto\x12\x16trademesh.reporting.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a)google/longrunning/operations_proto.proto\x1a#trademesh/reporting/v1/report.proto\x1a\"trademesh/type/v1/identifier.proto\"\x8d\x04\n\x13\x43reateReportRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12<\n\x04kind\x18\x02 \x01(\x0e\x32\".trademesh.reporting.v1.ReportKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12@\n\x06\x66ormat\x18\x03 \x01(\x0e\x32$.trademesh.reporting.v1.ReportFormatB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\'\n\x0b\x61\x63\x63ount_ids\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x64\x18\x01\"\x06r\x04\x98\xd6\"\x01\x12\x37\n\ntime_range\x18\x05 \x01(\x0b\x32!.trademesh.reporting.v1.TimeRangeH\x00\x12\x37\n\ndate_range\x18\x06 \x01(\x0b\x32!.trademesh.reporting.v1.DateRangeH\x00\x12=\n\x0e\x64\x61ta_positions\x18\x07 \x01(\x0b\x32%.trademesh.reporting.v1.DataPositions\x12<\n\rmin_positions\x18\x08 \x01(\x0b\x32%.trademesh.reporting.v1.DataPositions\x12\x37\n\x0crule_version\x18\t \x01(\tB!\xbaH\x1er\x1c\x18 2\x18^([a-z-]+/[1-9][0-9]*)?$B\x07\n\x05range\"/\n\x10GetReportRequest\x12\x1b\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"C\n\x11GetReportResponse\x12.\n\x06report\x18\x01 \x01(\x0b\x32\x1e.trademesh.reporting.v1.Report\"\x8d\x01\n\x12ListReportsRequest\x12:\n\x04kind\x18\x01 \x01(\x0e\x32\".trademesh.reporting.v1.ReportKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"_\n\x13ListReportsResponse\x12/\n\x07reports\x18\x01 \x03(\x0b\x32\x1e.trademesh.reporting.v1.Report\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"4\n\x15\x44ownloadReportRequest\x12\x1b\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x32\xad\x04\n\x10ReportingService\x12\x93\x01\n\x0c\x43reateReport\x12+.trademesh.reporting.v1.CreateReportRequest\x1a\x1d.google.longrunning.Operation\"7\xca\x41\x1e\n\x06Report\x12\x14\x43reateReportMetadata\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/reports:\x01*\x12\x81\x01\n\tGetReport\x12(.trademesh.reporting.v1.GetReportRequest\x1a).trademesh.reporting.v1.GetReportResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/reports/{report_id}\x12{\n\x0bListReports\x12*.trademesh.reporting.v1.ListReportsRequest\x1a+.trademesh.reporting.v1.ListReportsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/reports\x12\x81\x01\n\x0e\x44ownloadReport\x12-.trademesh.reporting.v1.DownloadReportRequest\x1a\x14.google.api.HttpBody\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/reports/{report_id}:download0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.trademesh/reporting/v1/reporting_service.proto\x12\x16trademesh.reporting.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a#google/longrunning/operations.proto\x1a#trademesh/reporting/v1/report.proto\x1a\"trademesh/type/v1/identifier.proto\"\x8d\x04\n\x13\x43reateReportRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12<\n\x04kind\x18\x02 \x01(\x0e\x32\".trademesh.reporting.v1.ReportKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12@\n\x06\x66ormat\x18\x03 \x01(\x0e\x32$.trademesh.reporting.v1.ReportFormatB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\'\n\x0b\x61\x63\x63ount_ids\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x64\x18\x01\"\x06r\x04\x98\xd6\"\x01\x12\x37\n\ntime_range\x18\x05 \x01(\x0b\x32!.trademesh.reporting.v1.TimeRangeH\x00\x12\x37\n\ndate_range\x18\x06 \x01(\x0b\x32!.trademesh.reporting.v1.DateRangeH\x00\x12=\n\x0e\x64\x61ta_positions\x18\x07 \x01(\x0b\x32%.trademesh.reporting.v1.DataPositions\x12<\n\rmin_positions\x18\x08 \x01(\x0b\x32%.trademesh.reporting.v1.DataPositions\x12\x37\n\x0crule_version\x18\t \x01(\tB!\xbaH\x1er\x1c\x18 2\x18^([a-z-]+/[1-9][0-9]*)?$B\x07\n\x05range\"/\n\x10GetReportRequest\x12\x1b\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"C\n\x11GetReportResponse\x12.\n\x06report\x18\x01 \x01(\x0b\x32\x1e.trademesh.reporting.v1.Report\"\x8d\x01\n\x12ListReportsRequest\x12:\n\x04kind\x18\x01 \x01(\x0e\x32\".trademesh.reporting.v1.ReportKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"_\n\x13ListReportsResponse\x12/\n\x07reports\x18\x01 \x03(\x0b\x32\x1e.trademesh.reporting.v1.Report\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"4\n\x15\x44ownloadReportRequest\x12\x1b\n\treport_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x32\xad\x04\n\x10ReportingService\x12\x93\x01\n\x0c\x43reateReport\x12+.trademesh.reporting.v1.CreateReportRequest\x1a\x1d.google.longrunning.Operation\"7\xca\x41\x1e\n\x06Report\x12\x14\x43reateReportMetadata\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/reports:\x01*\x12\x81\x01\n\tGetReport\x12(.trademesh.reporting.v1.GetReportRequest\x1a).trademesh.reporting.v1.GetReportResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/reports/{report_id}\x12{\n\x0bListReports\x12*.trademesh.reporting.v1.ListReportsRequest\x1a+.trademesh.reporting.v1.ListReportsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/reports\x12\x81\x01\n\x0e\x44ownloadReport\x12-.trademesh.reporting.v1.DownloadReportRequest\x1a\x14.google.api.HttpBody\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/reports/{report_id}:download0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,18 +65,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTINGSERVICE'].methods_by_name['ListReports']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/reports'
   _globals['_REPORTINGSERVICE'].methods_by_name['DownloadReport']._loaded_options = None
   _globals['_REPORTINGSERVICE'].methods_by_name['DownloadReport']._serialized_options = b'\202\323\344\223\002\"\022 /v1/reports/{report_id}:download'
-  _globals['_CREATEREPORTREQUEST']._serialized_start=277
-  _globals['_CREATEREPORTREQUEST']._serialized_end=802
-  _globals['_GETREPORTREQUEST']._serialized_start=804
-  _globals['_GETREPORTREQUEST']._serialized_end=851
-  _globals['_GETREPORTRESPONSE']._serialized_start=853
-  _globals['_GETREPORTRESPONSE']._serialized_end=920
-  _globals['_LISTREPORTSREQUEST']._serialized_start=923
-  _globals['_LISTREPORTSREQUEST']._serialized_end=1064
-  _globals['_LISTREPORTSRESPONSE']._serialized_start=1066
-  _globals['_LISTREPORTSRESPONSE']._serialized_end=1161
-  _globals['_DOWNLOADREPORTREQUEST']._serialized_start=1163
-  _globals['_DOWNLOADREPORTREQUEST']._serialized_end=1215
-  _globals['_REPORTINGSERVICE']._serialized_start=1218
-  _globals['_REPORTINGSERVICE']._serialized_end=1775
+  _globals['_CREATEREPORTREQUEST']._serialized_start=271
+  _globals['_CREATEREPORTREQUEST']._serialized_end=796
+  _globals['_GETREPORTREQUEST']._serialized_start=798
+  _globals['_GETREPORTREQUEST']._serialized_end=845
+  _globals['_GETREPORTRESPONSE']._serialized_start=847
+  _globals['_GETREPORTRESPONSE']._serialized_end=914
+  _globals['_LISTREPORTSREQUEST']._serialized_start=917
+  _globals['_LISTREPORTSREQUEST']._serialized_end=1058
+  _globals['_LISTREPORTSRESPONSE']._serialized_start=1060
+  _globals['_LISTREPORTSRESPONSE']._serialized_end=1155
+  _globals['_DOWNLOADREPORTREQUEST']._serialized_start=1157
+  _globals['_DOWNLOADREPORTREQUEST']._serialized_end=1209
+  _globals['_REPORTINGSERVICE']._serialized_start=1212
+  _globals['_REPORTINGSERVICE']._serialized_end=1769
 # @@protoc_insertion_point(module_scope)

@@ -4,7 +4,7 @@ import grpc
 import warnings
 
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
-from google.longrunning import operations_proto_pb2 as google_dot_longrunning_dot_operations__proto__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from trademesh.reporting.v1 import reporting_service_pb2 as trademesh_dot_reporting_dot_v1_dot_reporting__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -42,7 +42,7 @@ class ReportingServiceStub:
         self.CreateReport = channel.unary_unary(
                 '/trademesh.reporting.v1.ReportingService/CreateReport',
                 request_serializer=trademesh_dot_reporting_dot_v1_dot_reporting__service__pb2.CreateReportRequest.SerializeToString,
-                response_deserializer=google_dot_longrunning_dot_operations__proto__pb2.Operation.FromString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
         self.GetReport = channel.unary_unary(
                 '/trademesh.reporting.v1.ReportingService/GetReport',
@@ -104,7 +104,7 @@ def add_ReportingServiceServicer_to_server(servicer, server):
             'CreateReport': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateReport,
                     request_deserializer=trademesh_dot_reporting_dot_v1_dot_reporting__service__pb2.CreateReportRequest.FromString,
-                    response_serializer=google_dot_longrunning_dot_operations__proto__pb2.Operation.SerializeToString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'GetReport': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReport,
@@ -151,7 +151,7 @@ class ReportingService:
             target,
             '/trademesh.reporting.v1.ReportingService/CreateReport',
             trademesh_dot_reporting_dot_v1_dot_reporting__service__pb2.CreateReportRequest.SerializeToString,
-            google_dot_longrunning_dot_operations__proto__pb2.Operation.FromString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

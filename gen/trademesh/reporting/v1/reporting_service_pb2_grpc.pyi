@@ -5,7 +5,7 @@ Reports for clients."""
 
 from collections import abc as _abc
 from google.api import httpbody_pb2 as _httpbody_pb2
-from google.longrunning import operations_proto_pb2 as _operations_proto_pb2
+from google.longrunning import operations_pb2 as _operations_pb2
 from grpc import aio as _aio
 from trademesh.reporting.v1 import reporting_service_pb2 as _reporting_service_pb2
 import abc as _abc_1
@@ -21,7 +21,7 @@ class ReportingServiceStub:
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    CreateReport: _aio.UnaryUnaryMultiCallable[_reporting_service_pb2.CreateReportRequest, _operations_proto_pb2.Operation]
+    CreateReport: _aio.UnaryUnaryMultiCallable[_reporting_service_pb2.CreateReportRequest, _operations_pb2.Operation]
     """Asks for a report. The operation's metadata is a CreateReportMetadata, its response a Report. A replay of the same command gets the same
     operation as it now stands, with initial metadata `idempotency-replayed: true`.
     Example: `POST /v1/reports {"request_id":"…","kind":"REPORT_KIND_TRADE_BLOTTER","format":"REPORT_FORMAT_CSV","account_ids":["ACC-1"]}`.
@@ -45,8 +45,8 @@ class ReportingServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreateReport(
         self,
         request: _reporting_service_pb2.CreateReportRequest,
-        context: _aio.ServicerContext[_reporting_service_pb2.CreateReportRequest, _abc.Awaitable[_operations_proto_pb2.Operation]],
-    ) -> _abc.Awaitable[_operations_proto_pb2.Operation]:
+        context: _aio.ServicerContext[_reporting_service_pb2.CreateReportRequest, _abc.Awaitable[_operations_pb2.Operation]],
+    ) -> _abc.Awaitable[_operations_pb2.Operation]:
         """Asks for a report. The operation's metadata is a CreateReportMetadata, its response a Report. A replay of the same command gets the same
         operation as it now stands, with initial metadata `idempotency-replayed: true`.
         Example: `POST /v1/reports {"request_id":"…","kind":"REPORT_KIND_TRADE_BLOTTER","format":"REPORT_FORMAT_CSV","account_ids":["ACC-1"]}`.
