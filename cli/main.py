@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from cli import mesh, orders, reference, risk, watch
+from cli import holdings, market, mesh, orders, reference, reports, risk, user, watch
 from cli.exits import Exit
 from cli.output import Output
 from cli.session import Group, Session, common_options
+from kernel.config import ConfigError
 from kernel.errors import Reason, TrademeshError
 from kernel.values import use_exact_decimals
 from mesh.local.layout import LocalMeshError
@@ -33,7 +34,9 @@ def trademesh() -> None:
 trademesh.params.extend(common_options())
 for _command in (
     *(orders.order, orders.cancel, orders.cancel_all, orders.replace, orders.get, orders.orders, orders.executions, watch.watch),
-    *(risk.limits, risk.kill, risk.risk, reference.accounts, reference.instruments, mesh.status, mesh.demo),
+    *(risk.limits, risk.kill, risk.risk, reference.accounts, reference.instruments),
+    *(market.book, market.quotes, market.trades, holdings.positions, holdings.lots, holdings.balances, holdings.settlements),
+    *(holdings.deposit, holdings.business_date, reports.report, user.token, mesh.status, mesh.demo),
 ):
     trademesh.add_command(_command)
 
@@ -59,6 +62,8 @@ def main(arguments: Sequence[str] | None = None, *, session_factory: Callable[[d
         return output.failure("USAGE", error.format_message(), f"`{place} --help` shows what it takes.", Exit.INVALID)
     except TrademeshError as error:
         return output.error(error)
+    except ConfigError as error:
+        return output.failure("USAGE", str(error), "", Exit.INVALID)
     except LocalMeshError as error:
         return output.failure(Reason.DEPENDENCY_UNAVAILABLE.value, str(error), "", Exit.UNAVAILABLE)
     except (KeyboardInterrupt, click.Abort):

@@ -159,7 +159,7 @@ def orders(session: Session, account: str, instrument: str, states: Sequence[str
         session.output.document(message)
     else:
         session.output.table(ORDER_COLUMNS, [order_row(item) for item in message.orders], empty="No orders.")
-        _next_page(session.output, message.next_page_token)
+        session.output.next_page(message.next_page_token)
     return Exit.DONE
 
 
@@ -178,7 +178,7 @@ def executions(session: Session, account: str, **selection: Any) -> int:
         return Exit.DONE
     columns = ("execution", "order", "instrument", "side", "type", "quantity", "price", "leaves", "venue", "time")
     session.output.table(columns, [_execution_row(item) for item in message.executions], empty="No executions.")
-    _next_page(session.output, message.next_page_token)
+    session.output.next_page(message.next_page_token)
     return Exit.DONE
 
 
@@ -271,8 +271,3 @@ def _state(name: str) -> Any:
     except ValueError:
         known = ", ".join(key.removeprefix("ORDER_STATE_") for key in order_pb2.OrderState.keys()[1:])
         raise click.BadParameter(f"{name!r} is none of {known}", param_hint="--state") from None
-
-
-def _next_page(output: Output, token: str) -> None:
-    if token:
-        output.note(f"There is more: --page-token {token}")

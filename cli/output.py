@@ -19,7 +19,11 @@ from cli.exits import Exit, exit_code, next_step
 from kernel.errors import TrademeshError
 
 RIGHT_ALIGNED = frozenset(
-    {"quantity", "filled", "leaves", "price", "average", "limit", "actual", "value", "notional", "tick", "lot", "position"}
+    {
+        *("quantity", "filled", "leaves", "price", "average", "limit", "actual", "value", "notional", "tick", "lot", "position"),
+        *("bid", "ask", "last", "volume", "prior close", "orders", "average cost", "cost", "realised", "unrealised", "mark", "remaining"),
+        *("available", "held", "pending in", "pending out", "securities", "cash", "rows", "bytes"),
+    }
 )
 
 TABLE_WIDTH_MAX = 1_000
@@ -61,6 +65,11 @@ class Output:
         """Write a line that is not part of the answer; to standard error, and never with JSON."""
         if not self.as_json:
             self.notes.print(escape(text))
+
+    def next_page(self, token: str) -> None:
+        """Say how to see more, where there is more."""
+        if token:
+            self.note(f"There is more: --page-token {token}")
 
     def error(self, error: TrademeshError) -> Exit:
         """Write an error with its reason, every bad field and rule, and the next step; return the exit code."""
@@ -108,6 +117,11 @@ def enum_name(enum: Any, value: int, prefix: str) -> str:
         return str(enum.Name(value)).removeprefix(prefix)
     except ValueError:
         return str(value)
+
+
+def optional(message: Message, field: str) -> str:
+    """Return a text that may be unset; empty where it is."""
+    return str(getattr(message, field)) if message.HasField(field) else ""
 
 
 def clock_time(stamp: Timestamp) -> str:

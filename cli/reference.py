@@ -28,8 +28,7 @@ def list_accounts(session: Session, page_size: int, page_token: str) -> int:
         session.output.document(message)
     else:
         _show_accounts(session.output, list(message.accounts))
-        if message.next_page_token:
-            session.output.note(f"There is more: --page-token {message.next_page_token}")
+        session.output.next_page(message.next_page_token)
     return Exit.DONE
 
 
@@ -79,8 +78,7 @@ def instruments(session: Session, page_size: int, page_token: str) -> int:
     ]
     columns = ("instrument", "name", "class", "currency", "tick", "lot", "venue", "hours", "status")
     session.output.table(columns, rows, empty="No instruments.")
-    if message.next_page_token:
-        session.output.note(f"There is more: --page-token {message.next_page_token}")
+    session.output.next_page(message.next_page_token)
     return Exit.DONE
 
 

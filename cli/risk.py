@@ -38,7 +38,7 @@ def list_limits(session: Session, scope: str | None, **page: Any) -> int:
     else:
         show_limits(session.output, list(message.limits))
         if message.next_page_token:
-            session.output.note(f"There is more: --page-token {message.next_page_token}")
+            session.output.next_page(message.next_page_token)
     return Exit.DONE
 
 

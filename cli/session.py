@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cli import access
 from cli.output import Output
 from cli.rpcs import Request, Response, Rpc
-from cli.transport import PrivateSocketTransport, Reply, Transport
+from cli.transport import Reply, Transport
 from kernel import validation
 from kernel.clock import SystemClock
 from kernel.ids import Uuid7Source
@@ -19,8 +21,10 @@ from mesh.local.layout import Layout, default_directory
 from mesh.local.operator import Caller
 from mesh.local.seed_data import TENANT
 
-ROLES = ("trader", "risk-officer", "admin", "viewer")
+ROLES = ("trader", "risk-officer", "admin", "viewer", "operations", "compliance")
 _META = "trademesh."
+
+Connect = Callable[[Layout, Caller, float], Transport]
 
 
 class Session:
@@ -31,11 +35,12 @@ class Session:
         connect: makes the transport for an account list; tests give their own.
     """
 
-    def __init__(self, settings: dict[str, Any], *, connect: Callable[[Layout, Caller, float], Transport] | None = None) -> None:
+    def __init__(self, settings: dict[str, Any], *, connect: Connect | None = None) -> None:
         self.output = Output(as_json=bool(settings.get("json")))
         self.layout = Layout(Path(settings.get("state_dir") or default_directory()))
         self._settings = settings
-        self._connect = connect or (lambda layout, caller, timeout: PrivateSocketTransport(layout, caller, timeout_seconds=timeout))
+        self.elsewhere = access.remote(os.environ) if connect is None else None
+        self._connect = connect or self._through_edge
         self._transports: dict[tuple[str, ...], Transport] = {}
 
     def caller(self, *accounts: str) -> Caller:
@@ -68,6 +73,9 @@ class Session:
     def connect(self, *accounts: str) -> Transport:
         """Return a new connection for a user of these accounts; the caller closes it."""
         return self._connect(self.layout, self.caller(*accounts), float(self._settings.get("timeout") or 10.0))
+
+    def _through_edge(self, layout: Layout, caller: Caller, timeout_seconds: float) -> Transport:
+        return access.connect(layout, caller, timeout_seconds, self.elsewhere)
 
     def close(self) -> None:
         """Close all connections."""
