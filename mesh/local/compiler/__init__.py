@@ -1,6 +1,6 @@
 """Compiles the Istio manifests in use into Envoy configuration. A pure function: no file is written, no clock is read.
 
-    manifests = load(Path("mesh/istio")).with_objects(registry(proxies, PORTS), origin="registry")
+    manifests = registry(load(Path("mesh/istio")), proxies)         # plus the instances, which Kubernetes would know
     compiled = compile_mesh(manifests, proxies, {issuer: jwks})     # one `Documents` by instance
 
 The language is a closed subset: an unknown kind, field, value or duration is refused (`ManifestError` names file, object and field).

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mesh.local.compiler.manifests import Manifests
 
 NAMESPACE = "trading"
 DOMAIN = f"{NAMESPACE}.svc.cluster.local"
@@ -51,27 +53,31 @@ def host_name(service_account: str) -> str:
     return f"{service_account}.{DOMAIN}"
 
 
-def registry(proxies: Iterable[Proxy], ports: Mapping[str, Sequence[tuple[int, str, str]]]) -> list[Json]:
-    """Return a ServiceEntry for each service and a WorkloadEntry for each instance.
+def registry(manifests: Manifests, proxies: Iterable[Proxy]) -> Manifests:
+    """Return the manifests with a ServiceEntry for each workload whose Sidecar opens ports, and a WorkloadEntry for each instance.
 
-    Args:
-        proxies: the instances.
-        ports: number, name and protocol of each service's ports, by service account; services without instances too.
+    Kubernetes would keep these as Services and Pods.
+
+    Raises:
+        ManifestError: two instances have one name.
     """
     documents: list[Json] = []
-    for account in sorted(ports):
-        spec = {
-            "hosts": [host_name(account)],
-            "location": "MESH_INTERNAL",
-            "resolution": "STATIC",
-            "ports": [{"number": number, "name": name, "protocol": protocol} for number, name, protocol in ports[account]],
-            "workloadSelector": {"labels": {"app": account}},
-        }
-        documents.append(_object("ServiceEntry", account, spec))
+    for sidecar in manifests.of("Sidecar"):
+        ports = [item["port"] for item in sidecar.spec.get("ingress", [])]
+        account = sidecar.spec.get("workloadSelector", {}).get("labels", {}).get("app")
+        if ports and account is not None:
+            spec = {
+                "hosts": [host_name(account)],
+                "location": "MESH_INTERNAL",
+                "resolution": "STATIC",
+                "ports": [dict(port) for port in ports],
+                "workloadSelector": {"labels": {"app": account}},
+            }
+            documents.append(_object("ServiceEntry", account, spec))
     for proxy in proxies:
         spec = {"address": proxy.address, "serviceAccount": proxy.service_account, "labels": proxy.labels}
         documents.append(_object("WorkloadEntry", proxy.instance.replace("_", "-"), spec))
-    return documents
+    return manifests.with_objects(documents, origin="registry")
 
 
 def _object(kind: str, name: str, spec: Json) -> Json:
