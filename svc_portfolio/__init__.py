@@ -1,0 +1,1 @@
+"""The portfolio service: positions, lots, profit, marked by market data."""

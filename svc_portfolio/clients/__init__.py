@@ -1,0 +1,1 @@
+"""What portfolio asks of the outside: market data, for marks."""

@@ -1,0 +1,1 @@
+"""Positions by executions, first in first out. Pure."""
