@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cli.edge import EdgeTransport
 from cli.tokens import AccessToken, ClientCredentials, Issuer, RefusedClientError, TokenSource, fixed_token
-from cli.transport import Transport
 from kernel.config import PREFIX, Secret, load
 from kernel.errors import InvalidArgumentError, Reason
 from mesh.local.embedded import write_private
@@ -124,14 +122,28 @@ def remote(environment: Mapping[str, str]) -> Remote | None:
 _REMOTE_KEYS = frozenset(PREFIX + name.upper() for name in Remote.__dataclass_fields__)
 
 
-def connect(layout: Layout, caller: Caller, timeout_seconds: float, elsewhere: Remote | None) -> Transport:
-    """Return the way to the mesh that the environment names, or to the one of this machine as a user of it.
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """An edge, and the user who comes through it.
+
+    Attributes:
+        endpoint: `host:port`.
+        ca_file: PEM of the authority that signs its certificate; the system's authorities where unset.
+        tokens: the user's.
+    """
+
+    endpoint: str
+    ca_file: Path | None
+    tokens: TokenSource
+
+
+def entrance(layout: Layout, caller: Caller, elsewhere: Remote | None) -> Entrance:
+    """Return the way into the mesh that the environment names, or into the one of this machine as a user of it.
 
     Raises:
         TrademeshError: there is no way.
     """
     if elsewhere is not None:
-        return EdgeTransport(elsewhere.endpoint, elsewhere.ca_file, elsewhere.tokens(), timeout_seconds=timeout_seconds)
-    entrance = door(layout)
-    tokens = LocalUsers(layout).tokens(caller)
-    return EdgeTransport(entrance.edge, entrance.authority_file, tokens, timeout_seconds=timeout_seconds)
+        return Entrance(elsewhere.endpoint, elsewhere.ca_file, elsewhere.tokens())
+    here = door(layout)
+    return Entrance(here.edge, here.authority_file, LocalUsers(layout).tokens(caller))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import cast
 
 import grpc
 from google.protobuf.message import Message
 
+from cli.access import Entrance
 from cli.rpcs import Request, Response, Rpc
-from cli.tokens import TokenSource
 from cli.transport import Reply
 from kernel.errors import Reason, UnauthenticatedError
 from kernel.status import from_rpc_error
@@ -25,20 +24,18 @@ class EdgeTransport:
     """Calls RPCs through an edge as the user that the tokens name.
 
     Args:
-        endpoint: `host:port` of the edge.
-        ca_file: PEM of the authority that signs its certificate; the system's authorities where unset.
-        tokens: the user's.
+        entrance: the edge and the user.
         timeout_seconds: bound of a unary call.
 
     Raises:
         OSError: the authority's file cannot be read.
     """
 
-    def __init__(self, endpoint: str, ca_file: Path | None, tokens: TokenSource, *, timeout_seconds: float = 10.0) -> None:
-        credentials = grpc.ssl_channel_credentials(None if ca_file is None else ca_file.read_bytes())
-        self._channel = grpc.secure_channel(endpoint, credentials, options=_OPTIONS)
-        self._endpoint = endpoint
-        self._tokens = tokens
+    def __init__(self, entrance: Entrance, *, timeout_seconds: float = 10.0) -> None:
+        credentials = grpc.ssl_channel_credentials(None if entrance.ca_file is None else entrance.ca_file.read_bytes())
+        self._channel = grpc.secure_channel(entrance.endpoint, credentials, options=_OPTIONS)
+        self._endpoint = entrance.endpoint
+        self._tokens = entrance.tokens
         self._timeout_seconds = timeout_seconds
 
     def call(self, rpc: Rpc[Request, Response], request: Request) -> Reply[Response]:

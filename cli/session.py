@@ -11,7 +11,9 @@ from typing import Any
 import click
 
 from cli import access
+from cli.edge import EdgeTransport
 from cli.output import Output
+from cli.rest import RestClient
 from cli.rpcs import Request, Response, Rpc
 from cli.transport import Reply, Transport
 from kernel import validation
@@ -39,6 +41,7 @@ class Session:
         self.output = Output(as_json=bool(settings.get("json")))
         self.layout = Layout(Path(settings.get("state_dir") or default_directory()))
         self._settings = settings
+        self._timeout_seconds = float(settings.get("timeout") or 10.0)
         self.elsewhere = access.remote(os.environ) if connect is None else None
         self._connect = connect or self._through_edge
         self._transports: dict[tuple[str, ...], Transport] = {}
@@ -72,10 +75,14 @@ class Session:
 
     def connect(self, *accounts: str) -> Transport:
         """Return a new connection for a user of these accounts; the caller closes it."""
-        return self._connect(self.layout, self.caller(*accounts), float(self._settings.get("timeout") or 10.0))
+        return self._connect(self.layout, self.caller(*accounts), self._timeout_seconds)
 
     def _through_edge(self, layout: Layout, caller: Caller, timeout_seconds: float) -> Transport:
-        return access.connect(layout, caller, timeout_seconds, self.elsewhere)
+        return EdgeTransport(access.entrance(layout, caller, self.elsewhere), timeout_seconds=timeout_seconds)
+
+    def rest(self, *accounts: str) -> RestClient:
+        """Return the REST door for a user of these accounts; the caller closes it."""
+        return RestClient(access.entrance(self.layout, self.caller(*accounts), self.elsewhere), timeout_seconds=self._timeout_seconds)
 
     def close(self) -> None:
         """Close all connections."""
