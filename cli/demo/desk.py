@@ -18,7 +18,7 @@ from cli.transport import Reply
 from kernel.errors import UnavailableError
 from trademesh.oms.v1 import execution_pb2, order_pb2, order_service_pb2
 from trademesh.risk.v1 import risk_service_pb2
-from trademesh.type.v1 import log_position_pb2, order_terms_pb2
+from trademesh.type.v1 import order_terms_pb2
 
 STEP_SECONDS_MAX = 20.0
 _POLL_SECONDS = 0.1
@@ -36,7 +36,6 @@ class Desk:
     transcript: Transcript
     tally: Tally
     listener: Listener
-    log_position: log_position_pb2.LogPosition
 
     def request(
         self, side: str, quantity: str, instrument: str, limit_price: Decimal | None = None
@@ -59,15 +58,16 @@ class Desk:
         terms = f"{side_name(request.side).lower()} {request.quantity} {request.instrument_id}{price}"
         self.transcript.command(f"order {terms} --account {self.account} --client-order-id {request.client_order_id}")
         reply = self._place(request)
-        placed = reply.message.order
-        if reply.replayed:
-            return reply
-        self.log_position = reply.message.log_position
-        if placed.state == order_pb2.ORDER_STATE_REJECTED:
+        if not reply.replayed:
+            self.count(reply.message)
+        return reply
+
+    def count(self, answer: order_service_pb2.CreateOrderResponse) -> None:
+        """Count the answer to a new order."""
+        if answer.order.state == order_pb2.ORDER_STATE_REJECTED:
             self.tally.orders_rejected_by_risk += 1
         else:
             self.tally.orders_accepted += 1
-        return reply
 
     def _place(self, request: order_service_pb2.CreateOrderRequest) -> Reply[order_service_pb2.CreateOrderResponse]:
         """Call, and call again with the same key while the service says that nothing was persisted."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from cli.watch import OrderFeed
 from kernel.errors import TrademeshError
 from trademesh.oms.v1 import order_pb2, order_service_pb2
+from trademesh.type.v1 import log_position_pb2
 
 _Event = order_service_pb2.StreamOrderEventsResponse
 
@@ -28,6 +29,11 @@ class Listener:
     def gaps(self) -> int:
         """How many messages never came."""
         return self._feed.gaps
+
+    @property
+    def last_position(self) -> log_position_pb2.LogPosition | None:
+        """Where the order log has the last event that came; None before the first."""
+        return self._events[-1].event.log_position if self._events else None
 
     def start(self, *, timeout_seconds: float) -> bool:
         """Open the stream; return whether its snapshot came in time."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,8 +24,19 @@ class Tally:
     replays_identical: bool = False
     stream_gaps: int = 0
     exposures_match_orders: bool = False
+    position_matches_fills: bool = False
+    ledger_balanced: bool = False
+    settled_trades: int = 0
+    report_rows: int = 0
     elapsed_s: float = 0.0
     failure: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether every step held."""
+        whole = self.replays_identical and self.exposures_match_orders and self.position_matches_fills and self.ledger_balanced
+        counted = self.fills > 0 and self.settled_trades == self.report_rows == self.fills
+        return not self.failure and self.stream_gaps == 0 and whole and counted
 
     def document(self) -> dict[str, Any]:
         """Return it as a JSON object."""
@@ -50,6 +63,10 @@ class Transcript:
     def command(self, text: str) -> None:
         """Write the command that does the same."""
         self.line(f"   $ trademesh {text}")
+
+    def curl(self, method: str, path: str, body: Mapping[str, Any]) -> None:
+        """Write the curl words that send the same; `$EDGE`, `$CA` and `$TOKEN` stand for address, authority and token."""
+        self.line(f"   $ curl --cacert $CA -X {method} https://$EDGE{path} -H \"Authorization: Bearer $TOKEN\" --json '{json.dumps(body)}'")
 
     def tell(self, text: str) -> None:
         """Write what happened."""
