@@ -1,0 +1,1 @@
+"""What runs beside the calls: copies of other services' logs, and the writing of reports."""
