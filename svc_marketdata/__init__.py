@@ -1,0 +1,1 @@
+"""Market data: receives a venue's feed, builds books, and shows quotes, books, trades and reference prices."""

@@ -1,0 +1,1 @@
+"""Market data on the wire."""

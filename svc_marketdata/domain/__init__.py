@@ -1,0 +1,24 @@
+"""What a venue's feed comes to, pure: books, days of trades, instruments."""
+
+from svc_marketdata.domain.book import BookError, Level, OrderBook, Resting
+from svc_marketdata.domain.instrument import Grid, ListedInstrument, scaled_text
+from svc_marketdata.domain.trades import Aggressor, RecordedTrade, Trade, TradingDay
+from svc_marketdata.domain.venue import BookState, Close, Market, Venue
+
+__all__ = [
+    "Aggressor",
+    "BookError",
+    "BookState",
+    "Close",
+    "Grid",
+    "Level",
+    "ListedInstrument",
+    "Market",
+    "OrderBook",
+    "RecordedTrade",
+    "Resting",
+    "Trade",
+    "TradingDay",
+    "Venue",
+    "scaled_text",
+]
