@@ -13,7 +13,24 @@ import grpc
 
 HEADERS_BYTES_MAX = 64 * 1024
 
+_AUTHORITY = "?authority="
+
 Headers = tuple[tuple[str, str], ...]
+
+
+def split_target(target: str) -> tuple[str, str | None]:
+    """Return gRPC's target and the authority to ask it for: `unix:/path?authority=host:9000` names a sidecar's egress socket and a host.
+
+    Raises:
+        ValueError: the authority is empty or no `host:port`.
+    """
+    address, found, authority = target.partition(_AUTHORITY)
+    if not found:
+        return target, None
+    host, colon, port = authority.rpartition(":")
+    if not address or not host or not colon or not port.isdecimal():
+        raise ValueError(f"{target}: must be unix:/path?authority=host:port")
+    return address, authority
 
 
 def read_headers(path: Path) -> dict[str, Headers]:
@@ -50,9 +67,10 @@ class Endpoint:
     def __init__(self, target: str, options: Sequence[tuple[str, Any]], interceptors: Sequence[grpc.aio.ClientInterceptor]) -> None:
         self.target = target
         self.headers: Headers = ()
-        self._options = options
+        self._address, authority = split_target(target)
+        self._options = options if authority is None else [*options, ("grpc.default_authority", authority)]
         self._interceptors = interceptors
-        self.channel = grpc.aio.insecure_channel(target, options=options)
+        self.channel = grpc.aio.insecure_channel(self._address, options=self._options)
         self._traced: grpc.aio.Channel | None = None
         self.calls: dict[tuple[str, bool], Any] = {}
 
@@ -66,7 +84,7 @@ class Endpoint:
         if not traced:
             return self.channel
         if self._traced is None:
-            self._traced = grpc.aio.insecure_channel(self.target, options=self._options, interceptors=self._interceptors)
+            self._traced = grpc.aio.insecure_channel(self._address, options=self._options, interceptors=self._interceptors)
         return self._traced
 
     async def close(self, grace: float | None) -> None:
@@ -80,7 +98,7 @@ class Endpoints:
     """The replicas in rotation.
 
     Args:
-        targets: gRPC targets, `unix:/path` or one authority of the mesh.
+        targets: gRPC targets, `unix:/path` of replicas, or a sidecar's egress socket with an authority (`split_target`).
         options: channel options of each.
         interceptors: for traced calls.
         headers_file: see `read_headers`; None where sidecars add what is needed.

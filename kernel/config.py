@@ -29,6 +29,8 @@ from kernel.errors import InvalidArgumentError
 from kernel.values import parse_decimal
 
 PREFIX = "TRADEMESH_"
+TARGET_PATTERN = r"[^?,\s]+(\?authority=[a-z0-9.-]+:[0-9]{1,5})?"
+"""Where a service is called: a gRPC target, or a sidecar's egress socket and a host (`kernel.client_endpoints.split_target`)."""
 SECRET_FILE_BYTES_MAX = 64 * 1024
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)

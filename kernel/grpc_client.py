@@ -36,8 +36,7 @@ class ClientConfig:
 
     Attributes:
         dependency: its name, such as `svc-risk`, for messages and metrics.
-        targets: its replicas as `unix:/path`, or one authority of the mesh (`dns:///…`, or a sidecar's egress socket).
-        authority: what to ask the sidecar for; None where the target says it.
+        targets: its replicas as `unix:/path`, or the own sidecar's egress socket and what to ask it for, `unix:/path?authority=host:9000`.
         health_service: a replica that reports this service as not serving gets no calls; None leaves that to the mesh.
         headers_file: headers to attach, by target; None where a sidecar does.
         idempotent: paths (`/package.Service/Method`) of reads and of calls with a key; a lost answer is retried once, on another replica.
@@ -51,7 +50,6 @@ class ClientConfig:
 
     dependency: str
     targets: tuple[str, ...]
-    authority: str | None = None
     health_service: str | None = None
     headers_file: Path | None = None
     idempotent: frozenset[str] = frozenset()
@@ -67,7 +65,7 @@ def _options(config: ClientConfig) -> list[tuple[str, Any]]:
     service: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if config.health_service is not None:
         service["healthCheckConfig"] = {"serviceName": config.health_service}
-    options: list[tuple[str, Any]] = [
+    return [
         ("grpc.service_config", json.dumps(service)),
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
@@ -80,9 +78,6 @@ def _options(config: ClientConfig) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", config.message_bytes_max),
         ("grpc.max_send_message_length", config.message_bytes_max),
     ]
-    if config.authority is not None:
-        options.append(("grpc.default_authority", config.authority))
-    return options
 
 
 class MeshChannel(grpc.aio.Channel):

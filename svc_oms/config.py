@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from kernel.config import ConfigError, Dsn, Seconds, Secret, setting
+from kernel.config import TARGET_PATTERN, ConfigError, Dsn, Seconds, Secret, setting
 
 VENUES_FILE_BYTES_MAX = 256 * 1024
 VENUES_MAX = 64
@@ -28,7 +28,7 @@ class OmsConfig:
         sidecar_secret: what its sidecar adds to every call.
         database_dsn: its schema, as the runtime role.
         token_key: seals page and resume tokens; one for all replicas, at least 32 characters.
-        risk_targets: svc_risk's replicas, such as `unix:/path`, or one authority of the mesh.
+        risk_targets: svc_risk's replicas, such as `unix:/path`, or the sidecar's egress socket, `unix:/path?authority=host:9000`.
         headers_file: headers to attach to outbound calls, by target; unset where a sidecar does.
         redis_url: the bus; unset leaves consumers to read the log.
         venues_file: venue sessions (`Venue`), mode 0600; unset routes nothing, and orders end NOT_SENT_IN_TIME.
@@ -45,7 +45,7 @@ class OmsConfig:
     sidecar_secret: Secret
     database_dsn: Dsn
     token_key: Secret
-    risk_targets: tuple[str, ...]
+    risk_targets: tuple[str, ...] = setting(pattern=TARGET_PATTERN)
     headers_file: Path | None = None
     redis_url: Dsn | None = None
     venues_file: Path | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel.config import ConfigError, Dsn, Seconds, Secret, setting
+from kernel.config import TARGET_PATTERN, ConfigError, Dsn, Seconds, Secret, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class RiskConfig:
         database_dsn: its schema, as the runtime role.
         token_key: seals page tokens; one for all replicas, at least 32 characters.
         firm_tenant: the tenant that runs the firm: it alone sets default, trader and instrument limits, firm-wide switches and instruments.
-        oms_targets: svc_oms's replicas, such as `unix:/path`, or one authority of the mesh.
+        oms_targets: svc_oms's replicas, such as `unix:/path`, or the sidecar's egress socket, `unix:/path?authority=host:9000`.
         headers_file: headers to attach to outbound calls, by target; unset where a sidecar does.
         redis_url: the bus; unset leaves consumers to read the log.
         price_feed_host: where the venue's reference-price feed listens; unset, no price is ever fresh and no order is approved.
@@ -37,7 +37,7 @@ class RiskConfig:
     database_dsn: Dsn
     token_key: Secret
     firm_tenant: str = setting(pattern=r"[\x21-\x7e]{1,64}")
-    oms_targets: tuple[str, ...]
+    oms_targets: tuple[str, ...] = setting(pattern=TARGET_PATTERN)
     headers_file: Path | None = None
     redis_url: Dsn | None = None
     price_feed_host: str | None = None

@@ -1,7 +1,8 @@
-"""How readiness shows: gRPC health or a ready file."""
+"""How readiness shows: gRPC health, a ready file, or Envoy's admin socket."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,3 +51,23 @@ class ReadyFile:
         except OSError:
             return False
         return str(pid) in words or f"pid={pid}" in words
+
+
+@dataclass(frozen=True)
+class EnvoyReady:
+    """`GET /ready` on an Envoy's admin socket says that it is live: listeners are open, and certificates are there."""
+
+    admin_socket: Path
+
+    async def __call__(self, pid: int) -> bool:
+        """Return whether it is live."""
+        try:
+            async with asyncio.timeout(PROBE_SECONDS_MAX):
+                reader, writer = await asyncio.open_unix_connection(str(self.admin_socket))
+                try:
+                    writer.write(b"GET /ready HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n")
+                    return b" 200 " in await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False

@@ -1,4 +1,4 @@
-"""The units of our own services: two replicas of each, told where the others are and what to attach to calls of them."""
+"""The units of our own services and of their sidecars: two replicas of each, told by which authority they reach the others."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from mesh.local.options import Options
 from mesh.local.parts import DATABASES, EXCHANGE_COMP_ID, HOST, MEMBER, REDIS, Doors, member_password, python_unit
 from mesh.local.probes import GrpcHealth
 from mesh.local.seed_data import TENANT, VENUE
-from mesh.local.sidecar import HEADERS_FILE, write_headers, write_secrets
+from mesh.local.sidecar import control_unit, egress_target, envoy_unit, proxies, write_secrets
 from mesh.local.state import own_directory, secret_file
+from mesh.local.topology import Topology
 from mesh.local.unit import Unit
 
 SERVICES = ("svc_oms", "svc_risk")
@@ -28,17 +29,19 @@ def instances(service: str, replicas: int) -> list[str]:
 
 
 def service_units(layout: Layout, options: Options, doors: Doors, after: tuple[str, ...]) -> list[Unit]:
-    """Write every instance's secret and headers, and return the services' units."""
+    """Write every instance's secret, and return the units of the services, their sidecars and the control process.
+
+    Raises:
+        LocalMeshError: no block of addresses is free.
+    """
     names = {service: instances(service, options.replicas) for service in SERVICES}
     write_secrets(layout, [name for replicas in names.values() for name in replicas])
-    calls = {"svc_oms": "svc_risk", "svc_risk": "svc_oms"}
-    units = []
-    for service, callee in calls.items():
-        for name in names[service]:
-            write_headers(layout, name, service=service, callees=names[callee])
+    topology = Topology(proxies(layout, names))
+    units = [control_unit(layout, topology, {}), *(envoy_unit(layout, proxy) for proxy in topology.proxies)]
+    for service, replicas in names.items():
+        for name in replicas:
             settings = _shared(layout, options, name, service)
-            targets = ",".join(f"unix:{layout.socket(other)}" for other in names[callee])
-            own = _oms(layout, options, doors, name, targets) if service == "svc_oms" else _risk(doors, targets)
+            own = _oms(layout, options, doors, name) if service == "svc_oms" else _risk(layout, doors, name)
             units.append(_unit(layout, name, service, {**settings, **own}, after))
     return units
 
@@ -64,7 +67,6 @@ def _shared(layout: Layout, options: Options, name: str, service: str) -> dict[s
         "SIDECAR_SECRET_FILE": str(private / SECRET_FILE),
         "DATABASE_DSN_FILE": str(layout.private(DATABASES) / f"{service}.dsn"),
         "TOKEN_KEY_FILE": str(token_key),
-        "HEADERS_FILE": str(private / HEADERS_FILE),
         "TELEMETRY_FOLDER": str(_telemetry(layout, name)),
     }
     if options.bus:
@@ -76,8 +78,8 @@ def _telemetry(layout: Layout, name: str) -> Path:
     return own_directory(own_directory(layout.data("telemetry")) / name)
 
 
-def _oms(layout: Layout, options: Options, doors: Doors, name: str, risk_targets: str) -> dict[str, str]:
-    settings = {"RISK_TARGETS": risk_targets}
+def _oms(layout: Layout, options: Options, doors: Doors, name: str) -> dict[str, str]:
+    settings = {"RISK_TARGETS": egress_target(layout, name, "svc_risk")}
     if options.venue_link:
         session = {"venue": VENUE, "host": HOST, "port": doors.fix_port, "sender": MEMBER, "target": EXCHANGE_COMP_ID}
         login = {"username": MEMBER.lower(), "password": member_password(layout)}
@@ -87,6 +89,6 @@ def _oms(layout: Layout, options: Options, doors: Doors, name: str, risk_targets
     return settings
 
 
-def _risk(doors: Doors, oms_targets: str) -> dict[str, str]:
+def _risk(layout: Layout, doors: Doors, name: str) -> dict[str, str]:
     feed = {"PRICE_FEED_HOST": HOST, "PRICE_FEED_PORT": str(doors.feed_port), "PRICE_FEED_VENUE": VENUE}
-    return {"OMS_TARGETS": oms_targets, "FIRM_TENANT": TENANT, **feed}
+    return {"OMS_TARGETS": egress_target(layout, name, "svc_oms"), "FIRM_TENANT": TENANT, **feed}

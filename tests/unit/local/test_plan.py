@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from kernel.client_endpoints import read_headers
+from kernel.client_endpoints import split_target
 from kernel.config import Dsn
 from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, Authenticator
+from mesh.local.addresses import choose_addresses
 from mesh.local.layout import Layout, LocalMeshError
 from mesh.local.operator import NAMESPACE, SECRET_FILE, TRUST_DOMAIN, Caller, Endpoint
 from mesh.local.options import Options, Surroundings, surroundings
 from mesh.local.parts import Doors, member_password
 from mesh.local.plan import build_plan
 from mesh.local.services import SERVICES
-from mesh.local.sidecar import HEADERS_FILE, write_headers, write_secrets
+from mesh.local.sidecar import CONTROL, ENVOY, proxies, write_secrets
+from mesh.local.topology import Topology
 from mesh.local.unit import Unit, start_waves
 
 FREE_PORTS = Options(ephemeral_ports=True)
@@ -101,12 +104,36 @@ def test_a_caller_with_the_instances_headers_is_believed_and_without_them_is_not
     assert headers[SECRET_HEADER] != (layout.private("svc_oms-0") / SECRET_FILE).read_text()
 
 
-def test_a_service_attaches_each_callees_own_secret_and_its_own_name(layout: Layout) -> None:
-    write_secrets(layout, ["svc_oms-0", "svc_risk-0", "svc_risk-1"])
-    write_headers(layout, "svc_oms-0", service="svc_oms", callees=["svc_risk-0", "svc_risk-1"])
-    by_target = read_headers(layout.private("svc_oms-0") / HEADERS_FILE)
-    for callee in ("svc_risk-0", "svc_risk-1"):
-        secret = (layout.private(callee) / SECRET_FILE).read_text()
-        authenticator = Authenticator(secret, trust_domain=TRUST_DOMAIN, namespace=NAMESPACE, now=lambda: 0.0)
-        headers = dict(by_target[f"unix:{layout.socket(callee)}"])
-        assert authenticator.authenticate(headers[SECRET_HEADER], headers[PEER_HEADER], "").peer == "svc-oms"
+def test_services_call_each_other_through_their_own_sidecars(layout: Layout) -> None:
+    planned = units(layout)
+    for caller, key, callee in (("svc_oms-0", "RISK", "svc-risk"), ("svc_risk-1", "OMS", "svc-oms")):
+        target = planned[caller].environment[f"TRADEMESH_{key}_TARGETS"]
+        assert split_target(target) == (f"unix:{layout.private(caller)}/egress.sock", f"{callee}.trading.svc.cluster.local:9000")
+        assert "TRADEMESH_HEADERS_FILE" not in planned[caller].environment
+
+
+def test_every_instance_has_a_sidecar_with_an_address_of_its_own(layout: Layout) -> None:
+    planned = units(layout, Options(replicas=2, ephemeral_ports=True))
+    sidecars = [unit for unit in planned.values() if unit.service == ENVOY]
+    assert {unit.name for unit in sidecars} == {f"envoy-{service}-{number}" for service in SERVICES for number in range(2)}
+    assert len({unit.address for unit in sidecars}) == len(sidecars)
+    assert all(unit.after == (CONTROL,) for unit in sidecars)
+    assert not any(CONTROL in unit.after for unit in planned.values() if unit.service in SERVICES)
+
+
+def test_a_block_of_addresses_that_somebody_is_in_is_left_alone(tmp_path: Path) -> None:
+    first = choose_addresses(tmp_path, ["a", "b"], [9000], free=lambda address, port: True)
+    taken = first["b"]
+    second = choose_addresses(tmp_path, ["a", "b"], [9000], free=lambda address, port: address != taken)
+    assert first == choose_addresses(tmp_path, ["a", "b"], [9000], free=lambda address, port: True)
+    assert second["a"].rsplit(".", 1)[0] != first["a"].rsplit(".", 1)[0]
+    with pytest.raises(LocalMeshError, match="9000"):
+        choose_addresses(tmp_path, ["a"], [9000], free=lambda address, port: False)
+
+
+def test_a_topology_survives_its_file(layout: Layout, tmp_path: Path) -> None:
+    write_secrets(layout, ["svc_oms-0"])
+    topology = Topology(proxies(layout, {"svc_oms": ["svc_oms-0"]}, {"svc_oms": {8080: "http.sock"}}), {"edge": tmp_path})
+    topology.write(tmp_path / "topology.json")
+    assert Topology.read(tmp_path / "topology.json") == topology
+    assert (tmp_path / "topology.json").stat().st_mode & 0o077 == 0

@@ -1,0 +1,161 @@
+"""What the control process does, step by step, on a clock that is given."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh.local.ca import Authority, Svid, flip, publish_certificate
+from mesh.local.compiler import Manifests, compile_mesh, load, registry
+from mesh.local.compiler.problems import ManifestError
+from mesh.local.compiler.proxies import NAMESPACE
+from mesh.local.compiler.tls import spiffe_id
+from mesh.local.control.keys import IssuerKeys, KeysError
+from mesh.local.embedded import write_private
+from mesh.local.topology import Topology
+
+BOOTSTRAP_FILE = "bootstrap.json"
+MANIFEST_ISSUER = "https://issuer.trademesh.local"
+"""The issuer in the manifests, for which a local one stands in."""
+
+_EAGER_SECONDS = 1.0
+_logger = logging.getLogger(__name__)
+
+Now = Callable[[], datetime.datetime]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a control plane reads and writes: manifests, root key, kept keys of the issuer."""
+
+    manifests: Path
+    authority: Path
+    kept_keys: Path
+
+
+class ControlPlane:
+    """Issues certificates and writes configuration, atomically and only what changed.
+
+    Args:
+        topology: the workloads.
+        paths: see `Paths`.
+        issuer: the `iss` of tokens; None leaves the manifests' own.
+        keys: of the issuer.
+        certificate_seconds: how long a certificate is valid; it is replaced at half of that.
+        keys_seconds: how often the issuer's keys are fetched.
+        now: the wall clock, with its zone.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        paths: Paths,
+        *,
+        issuer: str | None,
+        keys: IssuerKeys,
+        certificate_seconds: int,
+        keys_seconds: float,
+        now: Now,
+    ) -> None:
+        self._topology = topology
+        self._paths = paths
+        self._issuer = issuer or MANIFEST_ISSUER
+        self._keys = keys
+        self._certificate_seconds = certificate_seconds
+        self._keys_interval = datetime.timedelta(seconds=keys_seconds)
+        self._now = now
+        self._authority: Authority | None = None
+        self._svids: dict[Path, Svid] = {}
+        self._manifests: Manifests | None = None
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._fetch_at = now()
+        self._complaint = ""
+
+    def start(self) -> None:
+        """Compile and write everything that a sidecar needs to start.
+
+        Raises:
+            ManifestError: the manifests cannot be compiled; nothing was written.
+            LocalStateError: the root key cannot be used.
+        """
+        self._seen = self._stamps()
+        self._manifests = self._load()
+        # Compiled before anything is written, so that a refusal leaves no half of it.
+        compiled = compile_mesh(self._manifests, self._topology.proxies, {self._issuer: self._keys.current})
+        trust_domain = self._manifests.mesh["trustDomain"]
+        self._authority = Authority.open(self._paths.authority, trust_domain=trust_domain, now=self._now)
+        self._rotate()
+        for proxy in self._topology.proxies:
+            flip(proxy.configuration, compiled[proxy.instance].files())
+            write_private(proxy.configuration / BOOTSTRAP_FILE, json.dumps(compiled[proxy.instance].bootstrap, indent=1))
+
+    def step(self) -> None:
+        """Do what is due: replace certificates, fetch keys, compile changed manifests. What fails is logged, and what was there stays."""
+        self._rotate()
+        changed = self._refresh_keys()
+        stamps = self._stamps()
+        if stamps != self._seen:
+            self._seen = stamps
+            try:
+                self._manifests = self._load()
+                changed = True
+            except ManifestError as error:
+                _logger.error("the last good manifests stay in force: %s", error)
+        if changed:
+            self._write()
+
+    def _write(self) -> None:
+        assert self._manifests is not None, "start first"
+        try:
+            compiled = compile_mesh(self._manifests, self._topology.proxies, {self._issuer: self._keys.current})
+        except ManifestError as error:
+            _logger.error("the last good configuration stays in force: %s", error)
+            return
+        written = sum(flip(proxy.configuration, compiled[proxy.instance].files()) for proxy in self._topology.proxies)
+        _logger.info("configuration of %d sidecars replaced", written)
+
+    def _load(self) -> Manifests:
+        named = load(self._paths.manifests).with_issuer(MANIFEST_ISSUER, self._issuer)
+        return registry(named, self._topology.proxies)
+
+    def _stamps(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for path in self._paths.manifests.glob("*.yaml"):
+            status = path.stat()
+            found[path.name] = (status.st_mtime_ns, status.st_size)
+        return found
+
+    def _rotate(self) -> None:
+        assert self._authority is not None, "start first"
+        assert self._manifests is not None, "start first"
+        accounts = {proxy.certificates: proxy.service_account for proxy in self._topology.proxies}
+        accounts |= {directory: account for account, directory in self._topology.identities.items()}
+        moment = self._now()
+        for directory, account in accounts.items():
+            held = self._svids.get(directory)
+            if held is not None and moment < held.half_life():
+                continue
+            name = spiffe_id(self._manifests.mesh["trustDomain"], NAMESPACE, account)
+            svid = self._svids[directory] = self._authority.issue(name, seconds=self._certificate_seconds)
+            publish_certificate(directory, svid)
+
+    def _refresh_keys(self) -> bool:
+        moment = self._now()
+        if moment < self._fetch_at:
+            return False
+        try:
+            changed = self._keys.refresh()
+            self._complaint = ""
+        except KeysError as error:
+            changed = False
+            # An issuer that starts beside us is looked for often, and once is enough to say that it is away.
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                _logger.warning("the last known keys of the issuer stay in force: %s", error)
+        interval = self._keys_interval if self._keys.known else datetime.timedelta(seconds=_EAGER_SECONDS)
+        self._fetch_at = moment + interval
+        return changed
