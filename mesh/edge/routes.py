@@ -1,0 +1,159 @@
+"""The edge's routes: REST doors in front of the transcoder, one exact route for each method behind it, and svc_gateway's pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mesh.edge import filters
+from mesh.edge.access import Grant
+from mesh.edge.contract import Binding
+from mesh.edge.options import EdgeOptions
+
+Json = dict[str, Any]
+
+GATEWAY = "svc-gateway"
+PUBLIC_PATHS = ("/docs", "/openapi.json")
+SOCKET_PATH = "/v1/ws"
+"""Browsers come with a ticket instead of a token; svc_gateway decides."""
+TICKETS_PATH = "/v1/ws/tickets"
+PASSED_PATHS = (*PUBLIC_PATHS, SOCKET_PATH, TICKETS_PATH)
+
+_GRPC_PORT = 9_000
+_HTTP_PORT = 8_080
+_PAGE_SECONDS = 10
+_LUA_PER_ROUTE = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute"
+_OFF: Json = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+
+
+class RouteError(Exception):
+    """The mesh has no route for what the edge shows, or one of a form that the edge cannot follow."""
+
+
+def authority(workload: str, port: int) -> str:
+    """Return the name under which the mesh knows a workload's port."""
+    return f"{workload}.trading.svc.cluster.local:{port}"
+
+
+def virtual_host(
+    options: EdgeOptions, grants: Sequence[Grant], mesh_routes: Mapping[str, Sequence[Json]], *, sse: Json, stream_script: str
+) -> Json:
+    """Return the one virtual host of the edge.
+
+    Args:
+        options: of the edge.
+        grants: the methods to show.
+        mesh_routes: the mesh's routes by authority, as `mesh.local.compiler` exports them.
+        sse: the transcoder's configuration for Server-Sent Events.
+        stream_script: the Lua for routes of server streams.
+
+    Raises:
+        RouteError: a grant's workload has no route in the mesh.
+    """
+    rest = [route for grant in grants if grant.method.streams_json for route in _stream_doors(options, grant, sse)]
+    methods = [_method(options, grant, mesh_routes, stream_script) for grant in grants]
+    host: Json = {"name": "edge", "domains": ["*"], "routes": [*_pages(mesh_routes), *rest, _rest_door(options), *methods]}
+    if options.origins:
+        host["typed_per_filter_config"] = {"envoy.filters.http.cors": _cors(options)}
+    return host
+
+
+def _pages(mesh_routes: Mapping[str, Sequence[Json]]) -> list[Json]:
+    """svc_gateway's own paths. A mesh without it has none."""
+    target = authority(GATEWAY, _HTTP_PORT)
+    if target not in mesh_routes:
+        return []
+    found = []
+    for path in PASSED_PATHS:
+        action = dict(_chosen(mesh_routes, target, path)["route"])
+        action |= {"timeout": "0s" if path == SOCKET_PATH else f"{_PAGE_SECONDS}s", "host_rewrite_literal": target}
+        action.pop("max_grpc_timeout", None)
+        if path == SOCKET_PATH:
+            action |= {"upgrade_configs": [{"upgrade_type": "websocket", "enabled": True}], "idle_timeout": "90s"}
+        # The names beside RBAC's are those of filters that read RPCs.
+        shut = {filters.TRANSCODER: _OFF, filters.RBAC: filters.open_rules()}
+        found.append({"name": path, "match": {"path": path}, "route": action, "typed_per_filter_config": shut})
+    return found
+
+
+def _rest_door(options: EdgeOptions) -> Json:
+    """Where REST requests stand while their body comes in. Behind the transcoder they have a method's route; this one leads nowhere."""
+    return {"name": "rest", "match": {"prefix": "/v1/"}, **_waiting(options)}
+
+
+def _waiting(options: EdgeOptions) -> Json:
+    return {
+        "route": {
+            "cluster_header": "x-trademesh-nowhere",
+            "cluster_not_found_response_code": "NOT_FOUND",
+            "max_stream_duration": {"max_stream_duration": f"{options.limits.body_seconds:g}s"},
+        }
+    }
+
+
+def _stream_doors(options: EdgeOptions, grant: Grant, sse: Json) -> list[Json]:
+    """A stream's path for clients that accept Server-Sent Events; for the others it is like any path."""
+    wanted = {"name": "accept", "string_match": {"contains": "text/event-stream", "ignore_case": True}}
+    return [
+        {
+            "name": f"{grant.method.path} events",
+            "match": {"safe_regex": {"regex": _regex(binding)}, "headers": [wanted]},
+            "typed_per_filter_config": {filters.TRANSCODER: sse},
+            **_waiting(options),
+        }
+        for binding in grant.method.bindings
+    ]
+
+
+def _regex(binding: Binding) -> str:
+    forms = {"*": "[^/]+", "**": ".+"}
+    path = "".join("/" + forms.get(segment, re.escape(segment)) for segment in binding.segments)
+    return path + (f":{re.escape(binding.custom_verb)}" if binding.custom_verb else "")
+
+
+def _method(options: EdgeOptions, grant: Grant, mesh_routes: Mapping[str, Sequence[Json]], stream_script: str) -> Json:
+    target, path = authority(grant.workload, _GRPC_PORT), grant.method.path
+    action = dict(_chosen(mesh_routes, target, path)["route"]) | {"host_rewrite_literal": target}
+    config: Json = {filters.RBAC: filters.route_rules(path, grant.roles)}
+    if grant.method.descriptor.server_streaming or grant.method.descriptor.client_streaming:
+        # A stream lasts; it ends where neither side says anything. A client's own deadline still holds.
+        action |= {"timeout": "0s", "max_grpc_timeout": "0s", "idle_timeout": f"{options.limits.stream_idle_seconds:g}s"}
+    else:
+        timeout = action.get("timeout", "0s")
+        if float(timeout.removesuffix("s")) == 0:
+            timeout = f"{grant.timeout_seconds:g}s"
+        action |= {"timeout": timeout, "max_grpc_timeout": timeout}
+    if grant.method.streams_json:
+        config[filters.LUA] = {"@type": _LUA_PER_ROUTE, "source_code": {"inline_string": stream_script}}
+    if grant.priority:
+        config[filters.USER_RATE] = filters.user_rate(options.limits.user_priority_requests_per_second, options.limits.users_max)
+    return {"name": path, "match": {"path": path}, "route": action, "typed_per_filter_config": config}
+
+
+def _chosen(mesh_routes: Mapping[str, Sequence[Json]], target: str, path: str) -> Json:
+    """The mesh's route for a path, the first that matches, as Envoy would choose."""
+    if target not in mesh_routes:
+        raise RouteError(f"{path}: the mesh has no route to {target}")
+    for route in mesh_routes[target]:
+        match = route["match"]
+        if set(match) - {"prefix", "path", "case_sensitive"} or not match.get("case_sensitive", True):
+            raise RouteError(f"{target}: a route is matched by more than its path: {sorted(match)}")
+        if match.get("path") == path or ("prefix" in match and path.startswith(match["prefix"])):
+            return route
+    raise RouteError(f"{path}: no route of {target} takes it")
+
+
+def _cors(options: EdgeOptions) -> Json:
+    names: Iterable[str] = ("authorization", "content-type", "accept", "grpc-timeout", "x-grpc-web", "x-user-agent", "traceparent")
+    shown = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after", "idempotency-replayed", "www-authenticate", "allow")
+    return {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+        "allow_origin_string_match": [{"exact": origin} for origin in options.origins],
+        "allow_methods": "GET, POST, PUT, PATCH, DELETE",
+        "allow_headers": ", ".join(names),
+        "expose_headers": ", ".join(shown),
+        "max_age": "600",
+        "allow_credentials": False,
+        "forward_not_matching_preflights": False,
+    }

@@ -1,0 +1,435 @@
+-- Refuses what the transcoder would drop or bend: unknown and doubled names, wrong forms, a body that speaks about the path.
+--
+-- Runs before the transcoder (ADR 29). The tables MESSAGES, TREE, VERBS, GRPC, PASSED and the bounds BODY_BYTES_MAX, DEPTH_MAX are
+-- generated from the contract and stand above this text. One document is checked without a yield, so the state below is one document's.
+
+local byte, find, sub, match, gmatch, gsub, char, floor =
+  string.byte, string.find, string.sub, string.match, string.gmatch, string.gsub, string.char, math.floor
+local concat = table.concat
+
+local JSON, UNKNOWN, FIELD = "JSON_INVALID", "FIELD_UNKNOWN", "FIELD_INVALID"
+local METHOD_HEADER = "x-trademesh-method"
+
+local text          -- the document under check
+local depth = 0     -- open objects and arrays
+local path = {}     -- names and indexes from the root to the value under check
+local path_count = 0
+
+local function plain(words)
+  return (gsub(sub(words, 1, 128), "[^\32-\126]", "?"):gsub('[\\"]', "?"))
+end
+
+local function where()
+  local shown = {}
+  for number = 1, path_count do
+    local step = path[number]
+    if type(step) == "number" then
+      shown[number] = "[" .. (step - 1) .. "]"
+    else
+      shown[number] = (number > 1 and "." or "") .. plain(step)
+    end
+  end
+  return concat(shown)
+end
+
+local function refuse(reason, rule, description)
+  error({reason = reason, rule = rule, description = description, field = where()}, 0)
+end
+
+local function refuse_field(field, reason, rule, description)
+  error({reason = reason, rule = rule, description = description, field = plain(field)}, 0)
+end
+
+-- RFC 8259: the grammar.
+
+local function skip(at)
+  local c = byte(text, at)
+  while c == 32 or c == 10 or c == 13 or c == 9 do
+    at = at + 1
+    c = byte(text, at)
+  end
+  return at, c
+end
+
+local function continuation(value, at, low, high)
+  local c = byte(value, at)
+  return c ~= nil and c >= low and c <= high
+end
+
+-- The position after one well-formed sequence of several bytes (RFC 3629), nil for any other.
+local function after_sequence(value, at)
+  local c = byte(value, at)
+  if c < 0xC2 or c > 0xF4 then return nil end
+  if c < 0xE0 then
+    return continuation(value, at + 1, 0x80, 0xBF) and at + 2 or nil
+  end
+  if c < 0xF0 then
+    local low, high = c == 0xE0 and 0xA0 or 0x80, c == 0xED and 0x9F or 0xBF
+    return continuation(value, at + 1, low, high) and continuation(value, at + 2, 0x80, 0xBF) and at + 3 or nil
+  end
+  local low, high = c == 0xF0 and 0x90 or 0x80, c == 0xF4 and 0x8F or 0xBF
+  return continuation(value, at + 1, low, high) and continuation(value, at + 2, 0x80, 0xBF) and continuation(value, at + 3, 0x80, 0xBF)
+    and at + 4 or nil
+end
+
+local function utf8(code)
+  if code < 0x80 then return char(code) end
+  if code < 0x800 then return char(0xC0 + floor(code / 64), 0x80 + code % 64) end
+  if code < 0x10000 then return char(0xE0 + floor(code / 4096), 0x80 + floor(code / 64) % 64, 0x80 + code % 64) end
+  return char(0xF0 + floor(code / 262144), 0x80 + floor(code / 4096) % 64, 0x80 + floor(code / 64) % 64, 0x80 + code % 64)
+end
+
+local SIMPLE = {[34] = '"', [92] = "\\", [47] = "/", [98] = "\b", [102] = "\f", [110] = "\n", [114] = "\r", [116] = "\t"}
+
+local function code_unit(at)
+  local digits = match(text, "^\\u(%x%x%x%x)", at)
+  return digits and tonumber(digits, 16)
+end
+
+-- The text of the escape at a backslash, and the position after it.
+local function escape(at)
+  local simple = SIMPLE[byte(text, at + 1)]
+  if simple then return simple, at + 2 end
+  local code = code_unit(at)
+  if not code then refuse(JSON, "json.string.escape", "has an escape that JSON does not know") end
+  if code == 0 then refuse(JSON, "json.string.nul", "contains the character U+0000") end
+  if code < 0xD800 or code > 0xDFFF then return utf8(code), at + 6 end
+  local low = code < 0xDC00 and code_unit(at + 6)
+  if not low or low < 0xDC00 or low > 0xDFFF then refuse(JSON, "json.string.surrogate", "has half a surrogate pair") end
+  return utf8(0x10000 + (code - 0xD800) * 1024 + low - 0xDC00), at + 12
+end
+
+local function long_string(start)
+  local parts, count, at = {}, 0, start
+  while true do
+    at = find(text, '[%z\1-\31"\\\128-\255]', at)
+    if not at then refuse(JSON, "json.grammar", "ends within a string") end
+    local c = byte(text, at)
+    if c == 34 then
+      parts[count + 1] = sub(text, start, at - 1)
+      return concat(parts), at + 1
+    elseif c == 92 then
+      local meant, after = escape(at)
+      parts[count + 1], parts[count + 2] = sub(text, start, at - 1), meant
+      count, at, start = count + 2, after, after
+    elseif c < 32 then
+      refuse(JSON, "json.string.control", "has a bare control character in a string")
+    else
+      at = after_sequence(text, at) or refuse(JSON, "json.utf8", "is not UTF-8")
+    end
+  end
+end
+
+-- The string whose opening quote stands at `at`, and the position after its closing one.
+local function string_at(at)
+  local stop = find(text, '[%z\1-\31"\\\128-\255]', at + 1)
+  if stop and byte(text, stop) == 34 then return sub(text, at + 1, stop - 1), stop + 1 end
+  return long_string(at + 1)
+end
+
+-- The number at `at` as it is written, and the position after it. Nothing is converted, so nothing is lost.
+local function number_at(at)
+  local after = match(text, "^-?0()", at) or match(text, "^-?[1-9]%d*()", at)
+  if not after then refuse(JSON, "json.grammar", "has something that is no JSON value") end
+  if byte(text, after) == 46 then
+    after = match(text, "^%d+()", after + 1) or refuse(JSON, "json.number", "has a number without digits after its point")
+  end
+  local c = byte(text, after)
+  if c == 101 or c == 69 then
+    after = match(text, "^[+-]?%d+()", after + 1) or refuse(JSON, "json.number", "has a number without digits in its exponent")
+  end
+  return sub(text, at, after - 1), after
+end
+
+local function word_at(at, word)
+  if sub(text, at, at + #word - 1) ~= word then refuse(JSON, "json.grammar", "has something that is no JSON value") end
+  return at + #word
+end
+
+local function open()
+  depth = depth + 1
+  if depth > DEPTH_MAX then refuse(JSON, "json.depth", "is nested deeper than " .. DEPTH_MAX .. " levels") end
+  path_count = path_count + 1
+end
+
+local function close(at)
+  depth, path_count = depth - 1, path_count - 1
+  return at + 1
+end
+
+-- Walk the members of an object from its brace; `member` gets each name and where its value begins, and returns where it ends.
+local function members(at, member)
+  local name, c
+  open()
+  at, c = skip(at + 1)
+  if c == 125 then return close(at) end
+  while true do
+    if c ~= 34 then refuse(JSON, "json.grammar", "needs a name in double quotes") end
+    path[path_count] = ""
+    name, at = string_at(at)
+    path[path_count] = name
+    at, c = skip(at)
+    if c ~= 58 then refuse(JSON, "json.grammar", "needs a colon after the name") end
+    at, c = skip(at + 1)
+    at, c = skip(member(name, at, c))
+    if c == 125 then return close(at) end
+    if c ~= 44 then refuse(JSON, "json.grammar", "needs a comma or the end of the object") end
+    at, c = skip(at + 1)
+  end
+end
+
+-- Walk the items of an array from its bracket.
+local function items(at, item)
+  local c
+  local number = 1
+  open()
+  at, c = skip(at + 1)
+  if c == 93 then return close(at) end
+  while true do
+    path[path_count] = number
+    at, c = skip(item(at, c))
+    if c == 93 then return close(at) end
+    if c ~= 44 then refuse(JSON, "json.grammar", "needs a comma or the end of the array") end
+    at, c = skip(at + 1)
+    number = number + 1
+  end
+end
+
+local function once(seen, key)
+  if seen[key] then refuse(JSON, "json.name.unique", "is given twice") end
+  seen[key] = true
+end
+
+local any_value
+
+local function any_object(at)
+  local seen = {}
+  return members(at, function(name, value_at, c)
+    once(seen, name)
+    return any_value(value_at, c)
+  end)
+end
+
+local function finite(number)
+  local value = tonumber(number)
+  if not value or value == math.huge or value == -math.huge then refuse(FIELD, "number.range", "is beyond what a double can hold") end
+end
+
+-- google.protobuf.Value: any JSON.
+function any_value(at, c)
+  if c == 34 then
+    local _, after = string_at(at)
+    return after
+  end
+  if c == 123 then return any_object(at) end
+  if c == 91 then return items(at, any_value) end
+  if c == 116 then return word_at(at, "true") end
+  if c == 102 then return word_at(at, "false") end
+  if c == 110 then return word_at(at, "null") end
+  local number, after = number_at(at)
+  finite(number)
+  return after
+end
+
+-- The JSON mapping of protobuf: what a text may say in a field of each kind. They serve strings in bodies and values in queries.
+
+local RANGES = {
+  int32 = {"2147483647", "2147483648"}, uint32 = {"4294967295"},
+  int64 = {"9223372036854775807", "9223372036854775808"}, uint64 = {"18446744073709551615"},
+}
+
+local function integer(value, field)
+  local range = RANGES[field.k]
+  local sign, digits = match(value, "^(-?)(%d+)$")
+  if not digits or (byte(digits) == 48 and (#digits > 1 or sign == "-")) then
+    refuse(FIELD, field.k, "is not an integer in plain digits")
+  end
+  local bound = sign == "" and range[1] or range[2]
+  if not bound or #digits > #bound or (#digits == #bound and digits > bound) then
+    refuse(FIELD, field.k .. ".range", "is beyond the range of " .. field.k)
+  end
+end
+
+local function floating(value)
+  if value == "NaN" or value == "Infinity" or value == "-Infinity" then return end
+  if not match(value, "^-?%d+%.?%d*[eE]?[+-]?%d*$") then refuse(FIELD, "double", "is not a number") end
+  local after = match(value, "^-?0()") or match(value, "^-?[1-9]%d*()")
+  after = after and (match(value, "^%.%d+()", after) or after)
+  after = after and (match(value, "^[eE][+-]?%d+()", after) or after)
+  if after ~= #value + 1 then refuse(FIELD, "double", "is not a number") end
+  finite(value)
+end
+
+local DAYS = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
+
+local function timestamp(value)
+  local year, month, day, hour, minute, second, rest = match(value, "^(%d%d%d%d)%-(%d%d)%-(%d%d)T(%d%d):(%d%d):(%d%d)(.*)$")
+  if year then
+    year, month, day = tonumber(year), tonumber(month), tonumber(day)
+    local leap = year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
+    local days = month == 2 and leap and 29 or DAYS[month]
+    local fraction, zone = match(rest, "^%.(%d+)(.*)$")
+    if fraction then rest = #fraction <= 9 and zone or "" end
+    local zone_hour, zone_minute = match(rest, "^[+-](%d%d):(%d%d)$")
+    local zoned = rest == "Z" or (zone_hour and tonumber(zone_hour) < 24 and tonumber(zone_minute) < 60 and year > 1 and year < 9999)
+    if zoned and year > 0 and days and day >= 1 and day <= days and tonumber(hour) < 24 and tonumber(minute) < 60 and tonumber(second) < 60 then
+      return
+    end
+  end
+  refuse(FIELD, "timestamp", "is not an RFC 3339 time such as 2026-01-31T09:30:00Z")
+end
+
+local function duration(value)
+  local whole, fraction = match(value, "^%-?(%d+)%.?(%d*)s$")
+  local point = find(value, ".", 1, true)
+  if not whole or #fraction > 9 or (point and fraction == "") or #whole > 12 or tonumber(whole) > 315576000000 - (fraction == "" and 0 or 1) then
+    refuse(FIELD, "duration", "is not a duration such as 1.5s")
+  end
+end
+
+local function field_mask(value)
+  if value == "" then return end
+  for one in gmatch(value .. ",", "([^,]*),") do
+    for name in gmatch(one .. ".", "([^.]*)%.") do
+      if not match(name, "^%a[%w]*$") then refuse(FIELD, "field_mask", "is not a list of field names in lowerCamelCase") end
+    end
+  end
+end
+
+local function base64(value)
+  local body = match(value, "^([%w+/]*)=*$") or match(value, "^([%w_-]*)=*$")
+  local padding = body and #value - #body
+  if not body or #body % 4 == 1 or (padding > 0 and (#value % 4 ~= 0 or padding > 2)) then refuse(FIELD, "bytes", "is not base64") end
+end
+
+local function enum(value, field)
+  if not field.e[value] then refuse(FIELD, "enum", "is not one of the names of " .. field.t) end
+end
+
+local function boolean(value)
+  if value ~= "true" and value ~= "false" then refuse(FIELD, "bool", "is neither true nor false") end
+end
+
+local function anything() end
+
+local TEXT = {
+  string = anything, bytes = base64, enum = enum, bool = boolean, double = floating, timestamp = timestamp, duration = duration,
+  field_mask = field_mask, int32 = integer, uint32 = integer, int64 = integer, uint64 = integer,
+}
+
+local function not_a(what)
+  refuse(FIELD, "json.type", "has to be " .. what)
+end
+
+local function quoted(what)
+  return function(at, c, field)
+    if c ~= 34 then not_a(what) end
+    local value, after = string_at(at)
+    TEXT[field.k](value, field)
+    return after
+  end
+end
+
+local function number_or_text(at, c, field)
+  local value, after
+  if c == 34 then value, after = string_at(at)
+  elseif c == 45 or (c and c >= 48 and c <= 57) then value, after = number_at(at)
+  else not_a("a number") end
+  TEXT[field.k](value, field)
+  return after
+end
+
+local VALUE = {
+  string = function(at, c)
+    if c ~= 34 then not_a("a string") end
+    local _, after = string_at(at)
+    return after
+  end,
+  bool = function(at, c)
+    if c == 116 then return word_at(at, "true") end
+    if c == 102 then return word_at(at, "false") end
+    not_a("true or false")
+  end,
+  bytes = quoted("a string of base64"), enum = quoted("the name of a value"), timestamp = quoted("a string with an RFC 3339 time"),
+  duration = quoted("a string such as 1.5s"), field_mask = quoted("a string with a list of field names"),
+  int32 = number_or_text, uint32 = number_or_text, int64 = number_or_text, uint64 = number_or_text, double = number_or_text,
+  any = function() refuse(FIELD, "json.any", "cannot be given as JSON; call by gRPC") end,
+  value = function(at, c) return any_value(at, c) end,
+  struct = function(at, c)
+    if c ~= 123 then not_a("an object") end
+    return any_object(at)
+  end,
+  list = function(at, c)
+    if c ~= 91 then not_a("an array") end
+    return items(at, any_value)
+  end,
+}
+
+-- A message's object. `bound` has the fields that the path or the query gives: true, or a table for fields within.
+local function object_at(at, c, message, bound)
+  if c ~= 123 then not_a("an object") end
+  local fields, seen = message.f, {}
+  return members(at, function(name, value_at, first)
+    local field = fields[name]
+    if not field then refuse(UNKNOWN, "json.field.known", "is no field of " .. message.n) end
+    once(seen, field.n)
+    local given = bound and bound[field.n]
+    if given == true then refuse(FIELD, "path.body", "is given by the path and cannot be in the body") end
+    if first == 110 and not field.null then return word_at(value_at, "null") end
+    if field.o then
+      if seen[field.o] then refuse(JSON, "json.oneof", "stands beside another field of which only one may be given") end
+      seen[field.o] = true
+    end
+    return field.check(value_at, first, field, given)
+  end)
+end
+
+function VALUE.message(at, c, field, bound)
+  return object_at(at, c, MESSAGES[field.m], bound)
+end
+
+local function repeated_of(one)
+  return function(at, c, field)
+    if c ~= 91 then not_a("an array") end
+    return items(at, function(item_at, first)
+      if first == 110 and not field.item_null then not_a("an array without null") end
+      return one(item_at, first, field)
+    end)
+  end
+end
+
+local function map_of(one)
+  return function(at, c, field)
+    if c ~= 123 then not_a("an object") end
+    local seen, key_field = {}, {k = field.key}
+    return members(at, function(name, value_at, first)
+      once(seen, name)
+      TEXT[field.key](name, key_field)
+      if first == 110 and not field.item_null then not_a("an object without null") end
+      return one(value_at, first, field)
+    end)
+  end
+end
+
+for _, message in pairs(MESSAGES) do
+  for _, field in pairs(message.f) do
+    local one = VALUE[field.k]
+    field.null = field.k == "value"
+    field.check = field.key and map_of(one) or field.r and repeated_of(one) or one
+    -- `null` for the whole list means that it is absent, as for every other field.
+    if field.key or field.r then field.null, field.item_null = false, field.null end
+  end
+end
+
+local function check_document(document, message, field, bound)
+  text, depth, path_count = document, 0, 0
+  local at, c = skip(1)
+  if not c then refuse(JSON, "json.body.required", "the method takes a JSON body") end
+  if field then
+    at = field.check(at, c, field, bound)
+  else
+    at = object_at(at, c, message, bound)
+  end
+  at, c = skip(at)
+  if c then refuse(JSON, "json.grammar", "goes on after the end of the document") end
+end
