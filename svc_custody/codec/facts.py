@@ -14,11 +14,8 @@ from trademesh.oms.v1 import execution_pb2
 from trademesh.risk.v1 import events_pb2 as risk_events_pb2
 
 EXECUTION_RECORDED = "oms.v1.ExecutionRecorded"
-_ACCOUNTS = {"risk.v1.AccountCreated": risk_events_pb2.AccountCreated, "risk.v1.AccountUpdated": risk_events_pb2.AccountUpdated}
-_INSTRUMENTS = {
-    "risk.v1.InstrumentCreated": risk_events_pb2.InstrumentCreated,
-    "risk.v1.InstrumentUpdated": risk_events_pb2.InstrumentUpdated,
-}
+_ACCOUNT_TYPES = frozenset({"risk.v1.AccountCreated", "risk.v1.AccountUpdated"})
+_INSTRUMENT_TYPES = frozenset({"risk.v1.InstrumentCreated", "risk.v1.InstrumentUpdated"})
 
 
 class AccountFact(NamedTuple):
@@ -70,19 +67,18 @@ def execution_of(message: execution_pb2.Execution) -> Execution:
 
 def read_account(event_type: str, payload: bytes) -> AccountFact | None:
     """Return the account of an event of svc_risk, None for events of other things."""
-    message = _ACCOUNTS.get(event_type)
-    if message is None:
+    if event_type not in _ACCOUNT_TYPES:
         return None
-    account = message.FromString(payload).account
+    # Both events have the account in the same field.
+    account = risk_events_pb2.AccountUpdated.FromString(payload).account
     return AccountFact(account.account_id, account.tenant, account.version)
 
 
 def read_instrument(event_type: str, payload: bytes) -> InstrumentFact | None:
     """Return the instrument of an event of svc_risk, None for events of other things."""
-    message = _INSTRUMENTS.get(event_type)
-    if message is None:
+    if event_type not in _INSTRUMENT_TYPES:
         return None
-    instrument = message.FromString(payload).instrument
+    instrument = risk_events_pb2.InstrumentUpdated.FromString(payload).instrument
     return InstrumentFact(
         instrument.instrument_id,
         AssetClass(instrument.asset_class),
