@@ -1,0 +1,1 @@
+"""The HTTP door: sockets, tickets, the documentation page."""
