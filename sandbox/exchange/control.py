@@ -15,6 +15,8 @@ from sandbox.exchange.engine.vocabulary import CancelReason
 from sandbox.exchange.exchange import Exchange
 from sandbox.exchange.faults import FaultError
 from sandbox.exchange.instruments import OffGridError
+from sandbox.exchange.market_data.channels import MarketDataServer
+from sandbox.exchange.market_data.line_faults import LineFaultBook
 from sandbox.exchange.pacer import FlowPacer
 
 LINE_BYTES_MAX = 16 * 1024
@@ -44,14 +46,19 @@ def _number(request: dict[str, Any], name: str, maximum: int) -> int:
 class Control:
     """Carries out the operator's lines. The caller commits the exchange afterwards."""
 
-    def __init__(self, exchange: Exchange, pacer: FlowPacer) -> None:
+    def __init__(self, exchange: Exchange, pacer: FlowPacer, market_data: MarketDataServer | None = None) -> None:
         self._exchange = exchange
+        self._market_data = market_data
         self._pacer = pacer
         self._operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "fault.add": self._fault_add,
             "fault.remove": self._fault_remove,
             "fault.clear": self._fault_clear,
             "fault.list": self._fault_list,
+            "line.fault.add": self._line_fault_add,
+            "line.fault.remove": self._line_fault_remove,
+            "line.fault.clear": self._line_fault_clear,
+            "line.fault.list": self._line_fault_list,
             "flow.pause": self._flow_pause,
             "flow.resume": self._flow_resume,
             "flow.rate": self._flow_rate,
@@ -104,6 +111,25 @@ class Control:
 
     def _fault_list(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"rules": [rule.describe() for rule in self._exchange.faults.rules()]}
+
+    @property
+    def _line_faults(self) -> LineFaultBook:
+        if self._market_data is None:
+            raise ControlError("no market data is published here: neither ITCH_A nor ITCH_B is configured")
+        return self._market_data.publisher.faults
+
+    def _line_fault_add(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"rule_id": self._line_faults.add(request).rule_id}
+
+    def _line_fault_remove(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"removed": self._line_faults.remove(_number(request, "rule_id", 2**53))}
+
+    def _line_fault_clear(self, _: dict[str, Any]) -> dict[str, Any]:
+        self._line_faults.clear()
+        return {}
+
+    def _line_fault_list(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"rules": [rule.describe() for rule in self._line_faults.rules()]}
 
     def _flow_pause(self, _: dict[str, Any]) -> dict[str, Any]:
         self._pacer.paused = True
@@ -174,4 +200,5 @@ class Control:
             "flow": {"tick": self._exchange.venue.flow_tick, "ticks_per_second": self._pacer.rate, "paused": self._pacer.paused},
             "members_connected": sum(member.is_connected for member in self._exchange.desk.members.values()),
             "feed_readers": self._exchange.feed.reader_count,
+            "market_data": None if self._market_data is None else self._market_data.status(),
         }

@@ -9,6 +9,9 @@ from pathlib import Path
 from sandbox.exchange.calendar import Calendar, CalendarError, parse_calendar
 
 AVERAGE_PRICE_DECIMALS = 8
+# ITCH 5.0 has 32 bits for a price, here in units of 10^-scale; the wide forms of its messages have 64 for a quantity.
+PRICE_UNITS_MAX = 2**32 - 1
+LOTS_MAX = 2**63 - 1
 # Texts are converted once and then remembered: a busy instrument sees the same few thousand prices.
 _MEMORY_MAX = 65_536
 _SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9.-]{0,31}")
@@ -112,6 +115,7 @@ class Instrument:
         quantity_max: the largest order, in lots.
         value_max: the largest order's notional, in tick·lots, rounded down.
         initial_close: prior close in ticks for a venue that has no history of its own.
+        price_max: the largest price in ticks: what 32 bits of price units hold, as on the market data feed.
     """
 
     symbol: str
@@ -124,6 +128,11 @@ class Instrument:
     value_max: int
     initial_close: int
     calendar: Calendar
+
+    @property
+    def price_max(self) -> int:
+        """The largest price, in ticks."""
+        return PRICE_UNITS_MAX // self.prices.units
 
     def average_price(self, value: int, quantity: int) -> str:
         """Return `value` (tick·lots) per `quantity` (lots) as a decimal price, half-even at 8 decimals; `0` for none."""
@@ -168,10 +177,15 @@ def _parse_instrument(fields: Mapping[str, object], calendars: Mapping[str, Cale
         raise InstrumentFileError(f"{where}: {error}") from error
     if not (quantity_max and value_max and close):
         raise InstrumentFileError(f"{where}: quantity_max, notional_max and prior_close must be positive")
-    return Instrument(
+    if quantity_max > LOTS_MAX:
+        raise InstrumentFileError(f"{where}.quantity_max: at most {LOTS_MAX} lots")
+    instrument = Instrument(
         text["symbol"], text["name"], text["kind"], text["currency"], prices, quantities, quantity_max, value_max, close,
         calendars[text["calendar"]],
     )  # fmt: skip
+    if close > instrument.price_max:
+        raise InstrumentFileError(f"{where}.prior_close: at most {prices.text(instrument.price_max)}, which 32 bits of price units hold")
+    return instrument
 
 
 def parse_instruments(document: str) -> dict[str, Instrument]:

@@ -18,6 +18,7 @@ from sandbox.exchange.control import LINE_BYTES_MAX, Control
 from sandbox.exchange.exchange import Exchange
 from sandbox.exchange.feed import READERS_MAX
 from sandbox.exchange.journal import JournalError
+from sandbox.exchange.market_data.channels import BoundPorts, MarketDataServer
 from sandbox.exchange.members import Member
 from sandbox.exchange.pacer import FlowPacer
 
@@ -197,13 +198,15 @@ class ControlConnection(asyncio.Protocol):
 class ExchangeServer:
     """Serves one exchange until `stopped` is set. After a failure `failure` has the reason, and nothing more is sent."""
 
-    def __init__(self, exchange: Exchange, flow_rate: float) -> None:
+    def __init__(self, exchange: Exchange, flow_rate: float, market_data: MarketDataServer | None = None) -> None:
         self.exchange = exchange
+        self.market_data = market_data
         self.pacer = FlowPacer(exchange.venue, flow_rate, exchange.clock.monotonic())
-        self.control = Control(exchange, self.pacer)
+        self.control = Control(exchange, self.pacer, market_data)
         self.fix_connections: set[FixConnection] = set()
         self.stopped = asyncio.Event()
         self.failure: BaseException | None = None
+        self.market_data_ports: BoundPorts | None = None
         self._servers: list[asyncio.AbstractServer] = []
         self._commit_scheduled = False
         self._resend_scheduled = False
@@ -216,6 +219,7 @@ class ExchangeServer:
 
         Raises:
             OSError: an address is taken or not allowed.
+            FeedRulesError, SessionFileError: market data cannot be published.
         """
         loop = asyncio.get_running_loop()
         fix = await loop.create_server(lambda: FixConnection(self), host, fix_port)
@@ -224,6 +228,11 @@ class ExchangeServer:
         if control_path is not None:
             listener = _private_listener(control_path)
             self._servers.append(await loop.create_unix_server(lambda: ControlConnection(self), sock=listener))
+        if self.market_data is not None:
+            self.market_data_ports = await self.market_data.start()
+            # No turn of the loop between these two: the session begins with what is durable, and is told all that comes after.
+            self.guard(self.exchange.commit)
+            self.market_data.publisher.open(self.exchange.state)
         self._pulse()
         fix_address, feed_address = fix.sockets[0].getsockname(), feed.sockets[0].getsockname()
         return fix_address[1], feed_address[1]
@@ -277,6 +286,8 @@ class ExchangeServer:
         if now >= self._heartbeat_due and self.failure is None:
             self._heartbeat_due = now + HEARTBEAT_SECONDS
             self.exchange.feed.heartbeat(self.exchange.clock.now_ns())
+        if self.market_data is not None and self.failure is None:
+            self.market_data.publisher.pulse()
 
     async def close(self) -> None:
         """Stop listening, log members out, wait a little for their answers, commit, close the journal."""
@@ -295,6 +306,8 @@ class ExchangeServer:
             for connection in list(self.fix_connections):
                 connection.abort("the venue failed")
             self.exchange.journal.close()
+        if self.market_data is not None:
+            self.market_data.close()
         # One turn of the loop, so that the transports flush the Logouts.
         await asyncio.sleep(0)
 

@@ -75,14 +75,24 @@ class TradeBroken(NamedTuple):
 
 
 class TradingPhase(NamedTuple):
-    """An instrument's session opened or closed."""
+    """An instrument's session opened or closed; `trade_date` (ISO 8601) is the session's, or while closed of the one before."""
 
     time_ns: int
     instrument: str
     is_open: bool
+    trade_date: str
 
 
-BookEvent = OrderAdded | OrderExecuted | OrderReduced | OrderDeleted | OrderReplaced | TradeBroken | TradingPhase
+class OfficialClose(NamedTuple):
+    """A session's official close, and the date (ISO 8601) of the session that the price is from."""
+
+    time_ns: int
+    instrument: str
+    price: int
+    close_date: str
+
+
+BookEvent = OrderAdded | OrderExecuted | OrderReduced | OrderDeleted | OrderReplaced | TradeBroken | TradingPhase | OfficialClose
 
 
 class BookPublisher(Protocol):
@@ -140,7 +150,9 @@ class BookTap:
                     yield OrderDeleted(event.time_ns, instrument, reference)
                 yield TradeBroken(event.time_ns, instrument, event.match_id, event.quantity, event.price)
             case events.PhaseChanged():
-                yield TradingPhase(event.time_ns, event.instrument, event.is_open)
+                yield TradingPhase(event.time_ns, event.instrument, event.is_open, event.trade_date)
+            case events.OfficialClose():
+                yield OfficialClose(event.time_ns, event.instrument, event.close_price, event.close_date)
             case _:
                 pass
 

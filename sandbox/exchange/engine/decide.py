@@ -46,7 +46,7 @@ def _order_defect(state: VenueState, command: commands.NewOrder) -> RejectReason
         return RejectReason.INCORRECT_QUANTITY
     if command.quantity > market.instrument.quantity_max:
         return RejectReason.QUANTITY_LIMIT
-    if (command.price != 0) if is_market else (command.price <= 0):
+    if (command.price != 0) if is_market else not 0 < command.price <= market.instrument.price_max:
         return RejectReason.INCORRECT_PRICE
     if command.quantity * (market.reference_price if is_market else command.price) > market.instrument.value_max:
         return RejectReason.NOTIONAL_LIMIT
@@ -188,7 +188,7 @@ def _replace_defect(market: Market, command: commands.ReplaceOrder) -> CancelRej
         return CancelRejectReason.UNSUPPORTED_CHARACTERISTIC
     if not 0 < command.quantity <= market.instrument.quantity_max:
         return CancelRejectReason.INCORRECT_QUANTITY
-    if command.price <= 0:
+    if not 0 < command.price <= market.instrument.price_max:
         return CancelRejectReason.INCORRECT_PRICE
     if command.quantity * command.price > market.instrument.value_max:
         return CancelRejectReason.NOTIONAL_LIMIT
@@ -304,7 +304,9 @@ def _decide_correct(state: VenueState, command: commands.CorrectTrade) -> list[E
     Returned quantity of an order that is still open rejoins its queue at the back; of a closed one it is cancelled at once.
     """
     trade = state.trades.get(command.match_id)
-    if trade is None or trade.quantity == 0 or not 0 <= command.quantity <= trade.quantity or command.price <= 0:
+    if trade is None or trade.quantity == 0 or not 0 <= command.quantity <= trade.quantity:
+        return []
+    if not 0 < command.price <= state.markets[trade.instrument].instrument.price_max:
         return []
     if (command.price, command.quantity) == (trade.price, trade.quantity):
         return []

@@ -63,7 +63,7 @@ class RejectReason(_Reason):
     UNSUPPORTED_CHARACTERISTIC = ("11", "a market order cannot be good till cancel")
     INCORRECT_QUANTITY = ("13", "OrderQty must be a positive multiple of the lot")
     QUANTITY_LIMIT = ("3", "OrderQty exceeds the instrument's maximum")
-    INCORRECT_PRICE = ("99", "Price must be a positive multiple of the tick")
+    INCORRECT_PRICE = ("99", "Price must be a positive multiple of the tick, below the largest price")
     NOTIONAL_LIMIT = ("3", "order value exceeds the instrument's maximum")
     VENUE_OPTION = ("0", "refused by the exchange")
 
@@ -80,7 +80,7 @@ class CancelRejectReason(_Reason):
     EXCHANGE_CLOSED = ("2", "the instrument's session is closed; only cancels are taken")
     UNSUPPORTED_CHARACTERISTIC = ("2", "only a resting limit order can be replaced, by a limit order that is DAY or GTC")
     INCORRECT_QUANTITY = ("2", "OrderQty must be a positive multiple of the lot, at most the instrument's maximum")
-    INCORRECT_PRICE = ("2", "Price must be a positive multiple of the tick")
+    INCORRECT_PRICE = ("2", "Price must be a positive multiple of the tick, below the largest price")
     NOTIONAL_LIMIT = ("2", "order value exceeds the instrument's maximum")
     VENUE_OPTION = ("2", "refused by the exchange")
 
