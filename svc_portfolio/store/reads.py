@@ -21,10 +21,13 @@ from trademesh.portfolio.v1 import position_pb2
 PROJECTION, SOURCE = "positions", "oms"
 """Name and source of the projection that the reads show."""
 
-POSITION_WAIT_SECONDS = 1.0
+POSITION_WAIT_SECONDS = 3.0
+"""Without a bus the log is asked once a second."""
+
 FOLD_EXECUTIONS_MAX = 200_000
 """Executions of one position that a read about the past folds."""
 
+RETRY_SECONDS = 0.1
 _POSITION_PAUSE_SECONDS = 0.01
 
 _CURSOR = "SELECT tx, position FROM projection_cursor WHERE projection = $1 AND source = $2"
@@ -235,5 +238,5 @@ class PortfolioReads:
                 return
             if loop.time() >= deadline:
                 text = f"executions are not folded up to position {position} of the order log"
-                raise UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, text, retry_after_seconds=wait_seconds)
+                raise UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, text, retry_after_seconds=RETRY_SECONDS)
             await asyncio.sleep(_POSITION_PAUSE_SECONDS)

@@ -19,7 +19,7 @@ from svc_portfolio.store.reads import View
 from svc_portfolio.store.reference import InstrumentRow
 from tests.contract.portfolio.conftest import Pair
 from tests.contract.portfolio.events import OrderLog, account, instrument
-from tests.unit.portfolio.make import bust, correction, execution
+from tests.unit.portfolio.make import bust, correction, execution, facts
 from trademesh.portfolio.v1 import events_pb2
 
 ACCOUNT = "ACC-1"
@@ -161,7 +161,7 @@ async def test_a_fill_under_another_order_or_log_position_counts_once_by_its_key
     assert await pair.one.follow(lease, log.event(again), log.event(twice)) == 2
     async with pair.one.stores.reads.view() as view:
         (holding,) = await view.holdings(ACCOUNT, include_closed=True, limit=10)
-    assert (holding.position.quantity, holding.position.version) == (10, 1)
+    assert facts(holding.position.quantity, holding.position.version) == (10, 1)
     assert pair.one.stores.positions.repeated_executions == 2
 
 
@@ -185,7 +185,7 @@ async def test_our_own_log_tells_every_change_in_order(pair: Pair) -> None:
     async with pair.other.stores.reads.view() as view:
         newest = await view.changes(ACCOUNT, instrument_id="", before=LogPosition(2**62, 0), limit=100)
         assert newest == changes[::-1]
-        only = await view.changes(ACCOUNT, instrument_id="SAP", before=newest[0:1][0].order_log_position and LogPosition(30, 1), limit=100)
+        only = await view.changes(ACCOUNT, instrument_id="SAP", before=LogPosition(30, 1), limit=100)
     assert only == [change for change in changes[::-1] if change.instrument_id == "SAP" and change.order_log_position.tx < 30]
 
 
@@ -202,7 +202,7 @@ async def test_executions_of_unknown_instruments_are_kept_until_they_are_known(p
     async with pair.one.stores.reads.view() as view:
         holding = await view.holding(ACCOUNT, "AAPL")
         assert holding is not None
-        assert (holding.currency, holding.venue, holding.position.quantity) == ("", "", 10)
+        assert facts(holding.currency, holding.venue, holding.position.quantity) == ("", "", 10)
         assert await view.holding(ACCOUNT, "MSFT") is None
     await pair.other.refer(instrument(1, "AAPL"), instrument(2, "MSFT"), account(3, ACCOUNT))
     async with pair.one.stores.reads.view() as view:

@@ -34,6 +34,11 @@ def execution(
     return Execution(LogPosition(number, 1), key, key, position, order_id, kind, amends, side, abs(quantity), Decimal(price), time)
 
 
+def facts(*values: object) -> tuple[object, ...]:
+    """Return values to compare, decimals with whole numbers too."""
+    return values
+
+
 def bust(number: int, busted: Execution) -> Execution:
     """Return the bust of a fill."""
     signed = busted.quantity if busted.side is Side.BUY else -busted.quantity

@@ -7,7 +7,7 @@ from decimal import Decimal
 from kernel.ports import LogPosition
 from svc_portfolio.domain.executions import ExecutionKey, effective_fills, rooted
 from svc_portfolio.domain.position import FLAT, Book, fold
-from tests.unit.portfolio.make import DAY, Told, bust, correction, execution
+from tests.unit.portfolio.make import DAY, Told, bust, correction, execution, facts
 
 
 def lots(told: Told) -> list[tuple[str, str, str]]:
@@ -19,15 +19,15 @@ def lots(told: Told) -> list[tuple[str, str, str]]:
 def test_bought_twice_and_sold_in_part() -> None:
     told = Told().tell(execution(1, "100", "10"), execution(2, "50", "13"))
     position = told.book.position
-    assert (position.quantity, position.cost, position.average_cost) == (150, 1650, 11)
+    assert facts(position.quantity, position.cost, position.average_cost) == (150, 1650, 11)
     told.tell(execution(3, "-120", "12"))
     position = told.book.position
     # FIFO: 100 x (12 - 10) + 20 x (12 - 13). The average-cost method would say 120 x (12 - 11) = 120.
     assert position.realised == 180
-    assert (position.quantity, position.cost) == (30, 390)
+    assert facts(position.quantity, position.cost) == (30, 390)
     assert position.average_cost == 13, "the mean of the lots that are open, not of all that were"
     assert lots(told) == [("e2", "30", "13")]
-    assert [(m.lot.exec_id, m.closing.exec_id, m.quantity, m.realised) for m in told.book.matches] == [
+    assert [facts(m.lot.exec_id, m.closing.exec_id, m.quantity, m.realised) for m in told.book.matches] == [
         ("e1", "e3", 100, 200),
         ("e2", "e3", 20, -20),
     ]
@@ -36,19 +36,19 @@ def test_bought_twice_and_sold_in_part() -> None:
 def test_a_short_position_earns_when_it_is_bought_back_lower() -> None:
     told = Told().tell(execution(1, "-10", "50"), execution(2, "-10", "52"), execution(3, "15", "49"))
     position = told.book.position
-    assert (position.quantity, position.cost, position.average_cost) == (-5, -260, 52)
+    assert facts(position.quantity, position.cost, position.average_cost) == (-5, -260, 52)
     assert position.realised == 10 * (50 - 49) + 5 * (52 - 49)
 
 
 def test_a_fill_through_zero_closes_and_opens() -> None:
     told = Told().tell(execution(1, "10", "100"), execution(2, "-25", "104"))
     position = told.book.position
-    assert (position.quantity, position.cost, position.realised) == (-15, -1560, 40)
+    assert facts(position.quantity, position.cost, position.realised) == (-15, -1560, 40)
     assert lots(told) == [("e2", "15", "104")]
     (lot,) = [lot for lot in told.book.lots if lot.remaining]
     assert lot.quantity == 15, "the part that opened"
     told.tell(execution(3, "15", "100"))
-    assert (told.book.position.quantity, told.book.position.cost, told.book.position.realised) == (0, 0, 100)
+    assert facts(told.book.position.quantity, told.book.position.cost, told.book.position.realised) == (0, 0, 100)
     assert told.book.position.average_cost is None
 
 
@@ -58,17 +58,17 @@ def test_a_late_bust_leaves_what_would_have_been() -> None:
     assert told.book.position.realised == 500
     told.tell(bust(4, busted))
     position = told.book.position
-    assert (position.quantity, position.realised, position.version) == (0, 300, 4)
+    assert facts(position.quantity, position.realised, position.version) == (0, 300, 4)
     assert lots(told) == []
     change = told.changes[-1]
     assert change.restated
-    assert (change.before.quantity, change.after.quantity, change.after.realised - change.before.realised) == (100, 0, -200)
+    assert facts(change.before.quantity, change.after.quantity, change.after.realised - change.before.realised) == (100, 0, -200)
 
 
 def test_the_bust_of_an_opening_fill_can_turn_its_closing_into_an_opening() -> None:
     opened = execution(1, "10", "100")
     told = Told().tell(opened, execution(2, "-10", "110"), bust(3, opened))
-    assert (told.book.position.quantity, told.book.position.cost, told.book.position.realised) == (-10, -1100, 0)
+    assert facts(told.book.position.quantity, told.book.position.cost, told.book.position.realised) == (-10, -1100, 0)
     assert lots(told) == [("e2", "10", "110")]
 
 
@@ -87,11 +87,11 @@ def test_a_correction_of_a_correction_and_a_bust_of_it_amend_the_same_fill() -> 
     corrected = correction(2, first, "90", "10")
     again = correction(3, corrected, "80", "9")
     told = Told().tell(first, corrected, again)
-    assert (told.book.position.quantity, told.book.position.cost) == (80, 720)
+    assert facts(told.book.position.quantity, told.book.position.cost) == (80, 720)
     told.tell(bust(4, again))
-    assert (told.book.position.quantity, told.book.position.cost) == (0, 0)
+    assert facts(told.book.position.quantity, told.book.position.cost) == (0, 0)
     told.tell(correction(5, first, "70", "8"))
-    assert (told.book.position.quantity, told.book.position.cost) == (70, 560), "a correction brings a busted fill back, as in svc_oms"
+    assert facts(told.book.position.quantity, told.book.position.cost) == (70, 560), "a correction brings a busted fill back, as in svc_oms"
 
 
 def test_a_reference_is_looked_for_on_its_day_then_among_the_orders_other_days() -> None:
@@ -123,8 +123,8 @@ def test_a_book_goes_on_from_a_position_and_its_open_lots() -> None:
     assert position == told.book.position
     book = Book(position, folded.open_lots)
     change = book.add(execution(4, "-10", "4"))
-    assert (change.after.quantity, change.after.realised, change.after.log_position) == (5, 10 + 15 + 10, LogPosition(4, 1))
-    assert [(lot.key.exec_id, lot.remaining) for lot in book.lots] == [("e1", 0), ("e2", 5)]
+    assert facts(change.after.quantity, change.after.realised, change.after.log_position) == (5, 10 + 15 + 10, LogPosition(4, 1))
+    assert [facts(lot.key.exec_id, lot.remaining) for lot in book.lots] == [("e1", 0), ("e2", 5)]
     assert not book.restated
 
 

@@ -10,7 +10,7 @@ import pytest
 from svc_portfolio.domain.marks import FRESH_SECONDS, MarkBook
 from svc_portfolio.domain.position import FLAT, Position
 from svc_portfolio.domain.valuation import Holding, Mark, MarkSource, Quote, mark_of, market_value, rounded, totals, unrealised
-from tests.unit.portfolio.make import NOON
+from tests.unit.portfolio.make import NOON, facts
 
 EMPTY = Quote(None, None, None, None, NOON, stale=False)
 
@@ -49,7 +49,7 @@ def test_marks_go_stale_and_stay() -> None:
     assert fresh == Mark(Decimal(5), MarkSource.LAST_TRADE, NOON, stale=False)
     silent = book.mark("XSIM", "AAPL", 10.0 + FRESH_SECONDS)
     assert silent is not None
-    assert (silent.price, silent.stale) == (5, True)
+    assert facts(silent.price, silent.stale) == (5, True)
     book.take("XSIM", {}, live=True, now=20.0)
     assert book.mark("XSIM", "AAPL", 20.0) == fresh, "a sign of life is enough"
     book.take("XSIM", {}, live=False, now=20.5)
@@ -57,14 +57,14 @@ def test_marks_go_stale_and_stay() -> None:
     book.take("XSIM", {"AAPL": EMPTY._replace(last_trade=Decimal(6), stale=True)}, live=True, now=21.0)
     broken = book.mark("XSIM", "AAPL", 21.0)
     assert broken is not None
-    assert (broken.price, broken.stale) == (6, True)
+    assert facts(broken.price, broken.stale) == (6, True)
     assert book.mark("OTHER", "AAPL", 21.0) is None, "a price counts for its own venue's instruments"
 
 
 def test_long_and_short_values() -> None:
     mark = Mark(Decimal(12), MarkSource.MID, NOON, stale=False)
-    assert (market_value(position("10", "100"), mark), unrealised(position("10", "100"), mark)) == (120, 20)
-    assert (market_value(position("-10", "-100"), mark), unrealised(position("-10", "-100"), mark)) == (-120, -20)
+    assert facts(market_value(position("10", "100"), mark), unrealised(position("10", "100"), mark)) == (120, 20)
+    assert facts(market_value(position("-10", "-100"), mark), unrealised(position("-10", "-100"), mark)) == (-120, -20)
 
 
 def test_totals_keep_currencies_apart_and_say_what_they_leave_out() -> None:
@@ -79,9 +79,9 @@ def test_totals_keep_currencies_apart_and_say_what_they_leave_out() -> None:
         ]
     )
     euro, dollar = sums
-    assert (dollar.currency, dollar.cost, dollar.realised, dollar.value, dollar.unrealised) == ("USD", 150, 2, 120, 20)
+    assert facts(dollar.currency, dollar.cost, dollar.realised, dollar.value, dollar.unrealised) == ("USD", 150, 2, 120, 20)
     assert (dollar.unmarked, dollar.stale) == (1, False)
-    assert (euro.currency, euro.value, euro.unrealised, euro.stale) == ("EUR", -3, 1, True)
+    assert facts(euro.currency, euro.value, euro.unrealised, euro.stale) == ("EUR", -3, 1, True)
     assert unknown == 1
 
 
