@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from kernel.ports import LOG_START, LogPosition
-from svc_reporting.domain.vocabulary import ReportFormat, ReportKind, ReportState
+from svc_reporting.domain.vocabulary import ReportFormat, ReportKind
 
 SOURCES = ("oms", "risk", "custody")
 """The logs whose events reports are made of."""
@@ -74,17 +74,6 @@ def file_name(parameters: Parameters, report_id: str) -> str:
     """Return a name for the content's file: letters, digits, hyphens and one dot."""
     kind = parameters.kind.name.lower().replace("_", "-")
     return f"{kind}-{report_id}.{_FORMATS[parameters.format][1]}"
-
-
-ALLOWED: Mapping[ReportState, frozenset[ReportState]] = {
-    ReportState.PENDING: frozenset({ReportState.RUNNING, ReportState.FAILED, ReportState.CANCELLED}),
-    # Running again: a replica died, and another one begins anew.
-    ReportState.RUNNING: frozenset({ReportState.RUNNING, ReportState.COMPLETED, ReportState.FAILED, ReportState.CANCELLED}),
-    ReportState.COMPLETED: frozenset(),
-    ReportState.FAILED: frozenset(),
-    ReportState.CANCELLED: frozenset(),
-}
-"""From each state to the next; an ended report stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
