@@ -1,7 +1,6 @@
 """What an arbiter tells its driver, and what bounds it."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from kernel.itch.errors import MalformedError
 from kernel.itch.moldudp64 import Request
@@ -32,13 +31,15 @@ class ArbiterLimits:
     line_return_packets: int = 3
 
 
-class SessionBegan(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SessionBegan:
     """Another MoldUDP64 session: everything known of the one before is void, its books too. Its first message has number 1."""
 
     session: str
 
 
-class Delivered(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Delivered:
     """Messages in order, `sequence` being the first one's number."""
 
     session: str
@@ -46,20 +47,23 @@ class Delivered(NamedTuple):
     messages: tuple[bytes, ...]
 
 
-class RequestNeeded(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RequestNeeded:
     """Send `encode_request(request)` to a re-request server; give what it answers to `receive`."""
 
     request: Request
 
 
-class SnapshotNeeded(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SnapshotNeeded:
     """Fetch a snapshot and give it to `snapshot`, or say `snapshot_failed`. Everything before `next_sequence` is known."""
 
     session: str
     next_sequence: int
 
 
-class SnapshotAccepted(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SnapshotAccepted:
     """Replace all books by the snapshot's now. Messages `first` to `last` were never seen: its state has them, the tape does not.
 
     `last` is `first - 1` if nothing was missed.
@@ -71,7 +75,8 @@ class SnapshotAccepted(NamedTuple):
     last: int
 
 
-class GapDeclared(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class GapDeclared:
     """Messages `first` to `last` are lost for good: every book is doubtful until a session begins or a snapshot is accepted."""
 
     session: str
@@ -79,27 +84,31 @@ class GapDeclared(NamedTuple):
     last: int
 
 
-class SessionEnded(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
     """Everything of the session was delivered or declared lost."""
 
     session: str
     next_sequence: int
 
 
-class PacketRefused(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PacketRefused:
     """A datagram that is no MoldUDP64 packet."""
 
     line: str
     error: MalformedError
 
 
-class LineLost(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LineLost:
     """Nothing came on the line for `line_silence_seconds`."""
 
     line: str
 
 
-class LineFound(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LineFound:
     """A lost line speaks again, or a line speaks for the first time."""
 
     line: str
