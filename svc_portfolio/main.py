@@ -32,12 +32,12 @@ from kernel.server_policy import ServiceBinding, outside
 from kernel.streams import ResumeTokens
 from kernel.telemetry import Sample, Telemetry, TelemetryConfig
 from kernel.values import use_exact_decimals
+from svc_portfolio.clients.marks import MarkBook
 from svc_portfolio.clients.prices import ReferencePrices
 from svc_portfolio.config import PortfolioConfig, check
 from svc_portfolio.consumer.executions import execution_projection
 from svc_portfolio.consumer.prices import PriceFollower
 from svc_portfolio.consumer.reference import reference_projection
-from svc_portfolio.domain.marks import MarkBook
 from svc_portfolio.servicer.access import READERS
 from svc_portfolio.servicer.feed import PortfolioFeed
 from svc_portfolio.servicer.marking import Marker

@@ -10,8 +10,8 @@ from typing import Any, cast
 from kernel.errors import TrademeshError
 from kernel.ports import Clock
 from kernel.telemetry import Sample
+from svc_portfolio.clients.marks import MarkBook
 from svc_portfolio.clients.prices import PriceSource
-from svc_portfolio.domain.marks import MarkBook
 
 RETRY_SECONDS = 0.5
 

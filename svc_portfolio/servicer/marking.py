@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernel.ports import Clock
-from svc_portfolio.domain.marks import MarkBook
+from svc_portfolio.clients.marks import MarkBook
 from svc_portfolio.domain.valuation import Holding, Mark
 
 

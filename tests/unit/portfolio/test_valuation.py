@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from svc_portfolio.domain.marks import FRESH_SECONDS, MarkBook
+from svc_portfolio.clients.marks import FRESH_SECONDS, MarkBook
 from svc_portfolio.domain.position import FLAT, Position
 from svc_portfolio.domain.valuation import Holding, Mark, MarkSource, Quote, mark_of, market_value, rounded, totals, unrealised
 from tests.unit.portfolio.make import NOON, facts

@@ -204,7 +204,7 @@ async def test_other_services_may_read_the_log_and_nothing_else(portfolio: Calle
     position = await portfolio.world.execute(execution(1, "10", "5"))
     await portfolio.call("GetPortfolio", pb.GetPortfolioRequest(account_id="ACC-1", min_position=position))
     request = event_log_service_pb2.ReadEventsRequest()
-    records = []
+    records: list[Any] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not records:
             records = (await portfolio.log.ReadEvents(request, metadata=headers(None, "svc-reporting"), timeout=10)).events

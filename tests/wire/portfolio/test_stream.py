@@ -89,7 +89,7 @@ async def test_marks_come_conflated_and_changes_never(portfolio: Caller) -> None
     assert (valuation.instrument_id, valuation.mark.price, valuation.market_value, valuation.unrealised_pnl) == ("AAPL", "7", "70", "20")
     for number in range(20):
         await portfolio.world.prices.say("AAPL", str(10 + number), str(10 + number))
-    told = []
+    told: list[Any] = []
     while not told or told[-1].event.marks.valuations[0].mark.price != "29":
         told += await read(call, 1, "marks")
     assert len(told) < 20

@@ -1,4 +1,4 @@
-"""The latest prices of venues, as one replica has heard them. Pure: the moment of every question and every message arrives with it."""
+"""The latest prices of venues, as one replica has heard them. The moment of every question and every message arrives with it."""
 
 from __future__ import annotations
 
