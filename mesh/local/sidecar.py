@@ -117,7 +117,8 @@ def envoy_unit(layout: Layout, proxy: Proxy) -> Unit:
             *("--disable-hot-restart", "--concurrency", "1"),
             # `misc` would repeat at every start that Istio's form of a route's deadline has a successor.
             *("--reject-unknown-dynamic-fields", "--log-level", "warning", "--component-log-level", "misc:error"),
-            *("--drain-time-s", str(DRAIN_SECONDS), "--drain-strategy", "gradual"),
+            # What a policy no longer allows ends with the call in progress, not with the connection.
+            *("--drain-time-s", str(DRAIN_SECONDS), "--drain-strategy", "immediate"),
         ),
         layout.root,
         after=(CONTROL,),

@@ -1,0 +1,163 @@
+"""What sidecars do when parts fail: who is ejected, what is executed twice, and what a change of certificate or manifest costs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from mesh.local.ca import publish_certificate
+from mesh.local.compiler.tls import spiffe_id
+from mesh.local.operator import NAMESPACE, TRUST_DOMAIN
+from tests.integration.mesh.world import CANCEL, CHECK, CREATE, GET_ORDER, READ_EVENTS, World, call, refusal, running, until
+
+ORDERS, CONTROL = "outbound|9000|orders|svc-oms", "outbound|9000|control|svc-oms"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    instances = {"svc_oms": ["svc_oms-0", "svc_oms-1"], "svc_risk": ["svc_risk-0", "svc_risk-1"], "edge": ["edge-0"]}
+    async with running(tmp_path / "m", instances) as started:
+        yield started
+
+
+async def ejected(world: World, cluster: str) -> int:
+    """Return how many hosts of a cluster the edge's sidecar has ejected."""
+    lines = (await world.admin("edge-0", "/clusters")).splitlines()
+    return sum("/failed_outlier_check" in line for line in lines if line.startswith(cluster))
+
+
+async def test_an_honest_unavailable_is_executed_once_for_writes_and_twice_for_reads(world: World) -> None:
+    oms, risk = ([world.applications[f"{service}-{number}"] for number in (0, 1)] for service in ("svc_oms", "svc_risk"))
+    for application in (*oms, *risk):
+        application.refuses = lambda path: True
+    token = world.issuer.token()
+    for path in (CREATE, CANCEL):
+        assert (await refusal(world.call("edge-0", "svc-oms", path, token=token))).code() is grpc.StatusCode.UNAVAILABLE
+        assert [application.paths().count(path) for application in oms] in ([1, 0], [0, 1]), path
+    # On the other replica, which is the point of trying again.
+    assert (await refusal(world.call("edge-0", "svc-oms", GET_ORDER, token=token))).code() is grpc.StatusCode.UNAVAILABLE
+    assert [application.paths().count(GET_ORDER) for application in oms] == [1, 1]
+    assert (await refusal(world.call("svc_oms-0", "svc-risk", CHECK))).code() is grpc.StatusCode.UNAVAILABLE
+    assert [application.paths().count(CHECK) for application in risk] == [1, 1]
+
+
+async def test_order_entry_loses_a_host_and_cancels_keep_both(world: World) -> None:
+    token, sick = world.issuer.token(), world.applications["svc_oms-0"]
+    sick.refuses = lambda path: path == CREATE
+    async with world.channel("edge-0", "svc-oms") as channel:
+
+        async def one_gone() -> bool:
+            with suppress(grpc.aio.AioRpcError):
+                await call(channel, CREATE, token=token)
+            return await ejected(world, ORDERS) == 1
+
+        await until(one_gone)
+        for _ in range(40):
+            await call(channel, CANCEL, token=token)
+        assert await ejected(world, CONTROL) == 0
+        assert all(CANCEL in world.applications[f"svc_oms-{number}"].paths() for number in (0, 1))
+
+
+async def test_refused_orders_never_cost_a_cancel(world: World) -> None:
+    """Risk is away, so every order is refused honestly, by every replica; half of the pool stays, and cancels do not notice."""
+    token = world.issuer.token()
+    for number in (0, 1):
+        world.applications[f"svc_oms-{number}"].refuses = lambda path: path == CREATE
+    async with world.channel("edge-0", "svc-oms") as channel:
+
+        async def refused() -> str:
+            return (await refusal(call(channel, CREATE, token=token))).details() or ""
+
+        for _ in range(10):
+            said = await asyncio.gather(*(refused() for _ in range(100)))
+            assert set(said) == {"not now"}
+            await asyncio.gather(*(call(channel, CANCEL, token=token) for _ in range(10)))
+        assert await ejected(world, ORDERS) == 1
+        assert await ejected(world, CONTROL) == 0
+
+
+async def test_certificates_are_replaced_under_load_without_losing_a_call(world: World) -> None:
+    authority, running_still = world.authority(), asyncio.Event()
+
+    async def load(channel: grpc.aio.Channel) -> int:
+        count = 0
+        while not running_still.is_set():
+            await call(channel, READ_EVENTS)
+            count += 1
+        return count
+
+    serials: set[str] = set()
+
+    async def changed(instance: str) -> bool:
+        return any(line not in serials for line in await certificate(instance))
+
+    async def certificate(instance: str) -> list[str]:
+        lines = (await world.admin(instance, "/certs")).splitlines()
+        return [line for line in lines if "serial_number" in line]
+
+    async with world.channel("svc_risk-0", "svc-oms") as channel:
+        calls = [asyncio.create_task(load(channel)) for _ in range(8)]
+        try:
+            for _ in range(4):
+                for proxy in world.topology.proxies:
+                    serials.update(await certificate(proxy.instance))
+                    name = spiffe_id(TRUST_DOMAIN, NAMESPACE, proxy.service_account)
+                    publish_certificate(proxy.certificates, authority.issue(name, seconds=600))
+                for proxy in world.topology.proxies:
+                    await until(lambda proxy=proxy: changed(proxy.instance))  # type: ignore[misc]
+                # New connections, made with the new certificates, work as the open ones do.
+                async with world.channel("svc_risk-1", "svc-oms") as fresh:
+                    await call(fresh, READ_EVENTS)
+        finally:
+            running_still.set()
+        counts = await asyncio.gather(*calls)
+    assert min(counts) > 0
+
+
+async def test_a_changed_manifest_takes_effect_without_a_restart_and_a_wrong_one_does_not(world: World) -> None:
+    policy = world.manifests / "svc-oms.yaml"
+    good = policy.read_text()
+    assert await world.call("svc_risk-0", "svc-oms", READ_EVENTS)
+    policy.write_text(good.replace("              - trademesh.local/ns/trading/sa/svc-risk\n", ""))
+    world.plane.step()
+
+    async def denied() -> bool:
+        try:
+            await world.call("svc_risk-0", "svc-oms", READ_EVENTS)
+        except grpc.aio.AioRpcError as error:
+            return error.code() is grpc.StatusCode.PERMISSION_DENIED
+        return False
+
+    await until(denied)
+    policy.write_text(good.replace("kind: Sidecar", "kind: Sidecart"))
+    world.plane.step()
+    assert await denied()
+    policy.write_text(good)
+    world.plane.step()
+
+    async def allowed() -> bool:
+        return not await denied()
+
+    await until(allowed)
+
+
+async def test_an_application_that_comes_and_goes_needs_no_restart_of_its_sidecar(world: World) -> None:
+    for number in (0, 1):
+        world.layout.socket(f"svc_oms-{number}").rename(world.layout.private(f"svc_oms-{number}") / "away")
+    # One that has not connected yet finds nobody.
+    assert (await refusal(world.call("svc_risk-0", "svc-oms", READ_EVENTS))).code() is grpc.StatusCode.UNAVAILABLE
+    for number in (0, 1):
+        (world.layout.private(f"svc_oms-{number}") / "away").rename(world.layout.socket(f"svc_oms-{number}"))
+
+    async def answered() -> bool:
+        try:
+            return bool(await world.call("svc_risk-0", "svc-oms", READ_EVENTS))
+        except grpc.aio.AioRpcError:
+            return False
+
+    await until(answered)
