@@ -1,0 +1,164 @@
+"""A report at a position is what follows from the logs up to it, whatever was copied later, in whatever rounds, on PostgreSQL.
+
+The expectation is computed from the events alone, without the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kernel.ports import LogPosition, RecordedEvent
+from kernel.postgres import migrate
+from mesh.local.postgres import DATABASE
+from mesh.local.provision import Provisioner
+from svc_reporting.codec.orders import order_of, read_order_event
+from svc_reporting.codec.reference import read_instrument, read_settlement
+from svc_reporting.domain import audit_trail, blotter, cells
+from svc_reporting.domain.audit_trail import AuditEntry
+from svc_reporting.domain.blotter import BlotterEntry, Settlement
+from svc_reporting.domain.fills import Fills, TradeKey
+from svc_reporting.domain.orders import OrderView, evolve
+from svc_reporting.domain.vocabulary import ReportFormat
+from svc_reporting.store import MIGRATIONS
+from tests.integration.reporting.replica import AUDIT_TRAIL, BLOTTER, CSV, Replica, asking, positions, replica
+from tests.integration.reporting.world import BUY, SELL, Book, World
+from trademesh.oms.v1 import events_pb2
+
+ACCOUNTS = ("ACC-1", "ACC-2")
+STEPS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5), st.integers(1, 9)), min_size=4, max_size=40)
+
+
+class Scene(NamedTuple):
+    """A world, and where its reports are to stand."""
+
+    world: World
+    at: dict[str, LogPosition]
+
+
+def play(steps: Sequence[tuple[int, int, int]]) -> World:
+    """Return what these steps come to."""
+    world, books, fills, instructions = World(), list[Book](), list[tuple[Book, str]](), list[str]()
+    for account_id in ACCOUNTS:
+        world.account(account_id)
+    for step, (action, which, size) in enumerate(steps):
+        if action <= 1 or not books:
+            instrument = ("AAPL", "MSFT")[which % 2]
+            books.append(world.order((BUY, SELL)[size % 2], str(10 * size), account=ACCOUNTS[which % 2], instrument=instrument))
+            continue
+        book = books[which % len(books)]
+        match action:
+            case 2 | 3 | 4:
+                book.fill(f"E-{step}", str(size), f"99.{size}")
+                fills.append((book, f"E-{step}"))
+            case 5 if fills:
+                owner, exec_id = fills[which % len(fills)]
+                owner.bust(f"E-{step}", exec_id)
+            case 6 if fills:
+                owner, exec_id = fills[which % len(fills)]
+                owner.correct(f"E-{step}", exec_id, str(size), "98.25")
+                fills.append((owner, f"E-{step}"))
+            case 7:
+                book.tell(events_pb2.OrderReplaced(quantity=str(20 * size), limit_price="98"))
+            case 8:
+                world.instrument(("AAPL", "MSFT")[which % 2], ("USD", "EUR", "CHF")[size % 3])
+            case 9 if fills:
+                if instructions and size % 2:
+                    world.settled(instructions[which % len(instructions)])
+                else:
+                    instructions.append(f"S-{step}")
+                    world.instructed(f"S-{step}", fills[which % len(fills)][1])
+    return world
+
+
+def prefix(events: Sequence[RecordedEvent], at: LogPosition) -> list[RecordedEvent]:
+    return [event for event in events if event.position <= at]
+
+
+def expected(scene: Scene, kind: int) -> bytes:
+    """Return the report that follows from the logs up to the positions."""
+    world, at = scene
+    currencies = dict(fact for event in prefix(world.risk.events, at["risk"]) if (fact := read_instrument(event)) is not None)
+    made, settlements = dict[str, tuple[TradeKey, Settlement]](), dict[TradeKey, Settlement]()
+    for event in prefix(world.custody.events, at["custody"]):
+        fact = read_settlement(event)
+        if fact is not None:
+            trade = fact.trade or made[fact.settlement_id][0]
+            date = fact.settlement_date or made[fact.settlement_id][1].settlement_date
+            made[fact.settlement_id] = trade, Settlement(fact.settlement_id, date, fact.state)
+            settlements[trade] = made[fact.settlement_id][1]
+    columns = blotter.COLUMNS if kind == BLOTTER else audit_trail.COLUMNS
+    content = cells.head(columns, ReportFormat.CSV)
+    views, fills = dict[str, OrderView](), dict[str, Fills]()
+    for event in prefix(world.oms.events, at["oms"]):
+        order_id = order_of(event.stream_id)
+        assert order_id is not None
+        facts = read_order_event(event)
+        view = views[order_id] = evolve(views.get(order_id), facts)
+        if kind == AUDIT_TRAIL:
+            row = audit_trail.cells(
+                AuditEntry(position=event.position, record_time=event.recorded_at, version=event.version, event=facts, order=view)
+            )
+        elif facts.execution is not None:
+            counted = fills.setdefault(order_id, Fills()).add(facts.execution)
+            row = blotter.cells(
+                BlotterEntry(
+                    position=event.position,
+                    record_time=event.recorded_at,
+                    order_version=event.version,
+                    execution=facts.execution,
+                    before=counted.before,
+                    order=view,
+                    currency=currencies.get(view.terms.instrument_id, ""),
+                    settlement=settlements.get(counted.trade),
+                )
+            )
+        else:
+            continue
+        content += cells.row(columns, row, ReportFormat.CSV)
+    return content
+
+
+async def check(one: Replica, scene: Scene, rounds: Sequence[int]) -> None:
+    """Copy up to the positions, ask, copy the rest, and ask again."""
+    world, at = scene
+    for source, batch in zip(("custody", "oms", "risk"), rounds, strict=True):
+        await one.fold(source, prefix(world.source(source).events, at[source]), batch)
+    kinds = (BLOTTER, AUDIT_TRAIL)
+    wanted = [expected(scene, kind) for kind in kinds]
+    assert [await one.make(asking(kind, CSV, data_positions=positions(**at))) for kind in kinds] == wanted
+    await one.follow(world, rounds[0])
+    assert [await one.make(asking(kind, CSV, data_positions=positions(**at))) for kind in kinds] == wanted
+    now = Scene(world, {source: world.source(source).end for source in at})
+    assert [await one.make(asking(kind, CSV)) for kind in kinds] == [expected(now, kind) for kind in kinds]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(steps=STEPS, cuts=st.tuples(*[st.floats(0, 1)] * 2), rounds=st.tuples(*[st.sampled_from([1, 2, 3, 7, 1000])] * 3))
+def test_a_report_at_a_position_follows_from_the_logs_up_to_it(
+    postgres: Provisioner, steps: list[tuple[int, int, int]], cuts: tuple[float, float], rounds: tuple[int, int, int]
+) -> None:
+    world = play(steps)
+    at = {"risk": world.risk.end}
+    for source, cut in zip(("oms", "custody"), cuts, strict=True):
+        events = world.source(source).events
+        at[source] = events[int(cut * (len(events) - 1))].position if events else LogPosition(0, 0)
+    # Accounts must be known before anybody asks; instruments need not.
+    at["risk"] = world.risk.events[max(1, int(cuts[0] * (len(world.risk.events) - 1)))].position
+    name = f"t_{secrets.token_hex(6)}"
+    service = postgres.provision(name, DATABASE)
+
+    async def run() -> None:
+        await migrate(service.owner_dsn, service.role, MIGRATIONS)
+        async with replica(service.dsn) as one:
+            await check(one, Scene(world, at), rounds)
+
+    try:
+        asyncio.run(run())
+    finally:
+        postgres.remove(name, DATABASE)
