@@ -188,7 +188,8 @@ class LedgerStore:
             for row in await transaction.fetch(_EXECUTIONS, *asked):
                 root = ExecutionKey(row["venue"], row["root_trade_date"], row["root_exec_id"])
                 key = ExecutionKey(row["venue"], row["trade_date"], row["exec_id"])
-                found.setdefault(row["account_id"], {})[key] = root
+                # The fill itself counted too, whether it was asked for or one of its corrections.
+                found.setdefault(row["account_id"], {}).update({key: root, root: root})
         return found
 
     async def _trades(
