@@ -15,7 +15,7 @@ from svc_reporting.domain.vocabulary import ReportFormat
 
 COLUMNS = (text("words"), value("number"), text("more"))
 # What PostgreSQL and protobuf can hold: no NUL, no surrogates.
-WORDS = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=60)
+WORDS = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=60)
 HOSTILE = st.builds(lambda start, rest: start + rest, st.sampled_from(["=", "+", "-", "@", "\t", "\r", "\n", "'", '"', ",", ""]), WORDS)
 
 
