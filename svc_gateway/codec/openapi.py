@@ -14,7 +14,8 @@ _TICKETS: dict[str, Any] = {
         "tags": [TAG],
         "summary": "Issues a ticket with which a web page opens one socket, once, within 30 seconds.",
         "description": "Issues a ticket with which a web page opens one socket, once, within 30 seconds. "
-        "Offer it as the second subprotocol: `new WebSocket(url, ['trademesh.v1+json', 'ticket.' + ticket])`. Example: `POST /v1/ws/tickets`.",
+        "Offer it as the second subprotocol: "
+        "`new WebSocket(url, ['trademesh.v1+json', 'ticket.' + ticket])`. Example: `POST /v1/ws/tickets`.",
         "responses": {
             "200": {
                 "description": "OK",

@@ -102,11 +102,23 @@ class Bridge:
         self._counters = counters
         self._running: dict[str, _Running] = {}
         self._writing = asyncio.Lock()
-        self._finishing: asyncio.Event | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._finished: asyncio.Event | None = None
         self._rates = Rates(limits.frames_per_second, limits.frames_burst)
 
     async def run(self) -> None:
-        """Serve frames until the client leaves or breaks the protocol; calls still running are cancelled then."""
+        """Serve frames until the client leaves, breaks the protocol or is finished with; calls still running are cancelled then."""
+        self._reader = asyncio.create_task(self._read())
+        try:
+            await asyncio.wait([self._reader])
+            if self._finished is not None:
+                await self._finished.wait()
+        finally:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+            await self._abandon()
+
+    async def _read(self) -> None:
         try:
             async for frame in self._socket:
                 if frame.type is not WSMsgType.TEXT:
@@ -116,16 +128,9 @@ class Bridge:
                     return
         except ConnectionError:
             _log.debug("the client left in the middle of a frame")
-        finally:
-            if self._finishing is not None:
-                # The reader ends first when the socket is being closed; the close frame is still to be written.
-                await self._finishing.wait()
-            await self._abandon()
 
     async def _take(self, text: str) -> bool:
         """Act on a frame; False when the socket was closed because of it."""
-        if self._finishing is not None:
-            return True
         try:
             frame = parse_frame(text)
             self._check_id(frame)
@@ -189,7 +194,7 @@ class Bridge:
                 raise
         finally:
             counters.calls_running -= 1
-            code = code_of(running.ending or _CANCELLED).name
+            code = code_of(_CANCELLED if running.ending is None else running.ending).name
             counters.ends[code] = counters.ends.get(code, 0) + 1
             fields: dict[str, Any] = {"method": call.method[:256], "principal": self._user.principal, "tenant": self._user.tenant}
             fields |= {"code": code, "messages": sent.messages, "duration_ms": round((time.monotonic() - began) * 1_000, 3)}
@@ -235,10 +240,14 @@ class Bridge:
 
     async def finish(self, error: TrademeshError, code: int) -> None:
         """End every call with an error and close the socket with a code; a client that does not read is given two seconds."""
-        if self._finishing is not None:
+        if self._finished is not None:
             return
-        self._finishing = asyncio.Event()
+        self._finished = asyncio.Event()
         try:
+            if self._reader is not None:
+                # No more frames are taken in, and the closing handshake is read by `close`, not beside it.
+                self._reader.cancel()
+                await asyncio.wait([self._reader])
             status = to_status(error)
             for running in list(self._running.values()):
                 running.end(status)
@@ -249,7 +258,7 @@ class Bridge:
                 async with asyncio.timeout(FINISH_SECONDS):
                     await self._socket.close(code=code, message=error.reason.value.encode())
         finally:
-            self._finishing.set()
+            self._finished.set()
 
     async def _abandon(self) -> None:
         tasks = [running.task for running in self._running.values() if running.task is not None]
