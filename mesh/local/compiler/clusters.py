@@ -57,6 +57,7 @@ def _outbound(
                 tls.spiffe_id(mesh["trustDomain"], host.namespace, name) for name in sorted({e.service_account for e in endpoints})
             ],
             certificates=certificates,
+            http2=host.ports[port] == "GRPC",
         ),
     }
     if "outlierDetection" in policy:

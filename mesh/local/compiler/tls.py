@@ -61,7 +61,7 @@ def downstream(mesh: Mapping[str, Any], certificates: Path) -> Json:
     }
 
 
-def upstream(*, sni: str, spiffe_ids: Sequence[str], certificates: Path) -> Json:
+def upstream(*, sni: str, spiffe_ids: Sequence[str], certificates: Path, http2: bool) -> Json:
     """Return the transport socket of calls to workloads of these names."""
     identity, trust = secrets(certificates)
     validation = {"validation_context_sds_secret_config": trust, "default_validation_context": _names([{"exact": i} for i in spiffe_ids])}
@@ -72,7 +72,7 @@ def upstream(*, sni: str, spiffe_ids: Sequence[str], certificates: Path) -> Json
             "sni": sni,
             "common_tls_context": {
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
-                "alpn_protocols": ["istio", "h2"],
+                "alpn_protocols": ["istio", "h2" if http2 else "http/1.1"],
                 "tls_certificate_sds_secret_configs": [identity],
                 "combined_validation_context": validation,
             },
