@@ -99,15 +99,17 @@ def _wrong(row: Any) -> str | None:
     if not isinstance(row, dict) or "roles" not in row or not row.keys() <= {"roles", "timeout_seconds", "priority"}:
         return "needs `roles`, and may have `timeout_seconds` and `priority`"
     roles, timeout = row["roles"], row.get("timeout_seconds", TIMEOUT_SECONDS)
-    if roles != "any" and not (
-        isinstance(roles, list) and roles and all(isinstance(role, str) and _NAME.fullmatch(role) for role in roles)
-    ):
+    if roles != "any" and not _names(roles):
         return "`roles` has to be a list of roles, or `any`"
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= _TIMEOUT_SECONDS_MAX:
         return f"`timeout_seconds` has to be above 0 and at most {_TIMEOUT_SECONDS_MAX}"
     if not isinstance(row.get("priority", False), bool):
         return "`priority` has to be true or false"
     return None
+
+
+def _names(roles: Any) -> bool:
+    return isinstance(roles, list) and bool(roles) and all(isinstance(role, str) and _NAME.fullmatch(role) for role in roles)
 
 
 def _grant(method: Method, workload: str, row: Mapping[str, Any]) -> Grant:

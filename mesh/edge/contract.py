@@ -138,7 +138,7 @@ def _in_order(files: dict[str, descriptor_pb2.FileDescriptorProto]) -> Iterator[
 
 def _rules(method: MethodDescriptor) -> list[http_pb2.HttpRule]:
     options = descriptor_pb2.MethodOptions.FromString(method.GetOptions().SerializeToString())
-    rule = options.Extensions[annotations_pb2.http]
+    rule: http_pb2.HttpRule = options.Extensions[annotations_pb2.http]  # type: ignore[index]  # the package's types are for another runtime
     return [one for one in (rule, *rule.additional_bindings) if one.WhichOneof("pattern")]
 
 

@@ -56,13 +56,21 @@ def documents(
     if grants is None:
         grants = access.load(contract)
     methods = [grant.method for grant in grants]
-    bounds = {"body_bytes_max": options.limits.body_bytes_max, "depth_max": options.limits.json_depth_max}
+    limits = options.limits
+
+    def checks(*, labels_lines: bool) -> str:
+        return script(
+            methods,
+            PASSED_PATHS,
+            body_bytes_max=limits.body_bytes_max,
+            depth_max=limits.json_depth_max,
+            labels_lines=labels_lines,
+        )
+
     services = sorted({method.descriptor.containing_service.full_name for method in methods})
     lines, events = (filters.transcoder(options, contract.descriptor_set, services, sse=sse) for sse in (False, True))
-    host = virtual_host(options, grants, mesh_routes, sse=events, stream_script=script(methods, PASSED_PATHS, **bounds, labels_lines=True))
-    chain = filters.http_filters(
-        options, script=script(methods, PASSED_PATHS, **bounds), transcoder=lines, public=PUBLIC_PATHS, tickets=(SOCKET_PATH,)
-    )
+    host = virtual_host(options, grants, mesh_routes, sse=events, stream_script=checks(labels_lines=True))
+    chain = filters.http_filters(options, script=checks(labels_lines=False), transcoder=lines, public=PUBLIC_PATHS, tickets=(SOCKET_PATH,))
     return Documents(_bootstrap(options), (_listener(options, host, chain),), tuple(clusters))
 
 
@@ -110,7 +118,8 @@ def _manager(options: EdgeOptions, host: Json, chain: list[Json]) -> Json:
         "server_header_transformation": "PASS_THROUGH",
         "generate_request_id": True,
         "normalize_path": True,
-        "merge_slashes": True,
+        # Not merged: an empty account in a path must not turn into another method's path. The strict door refuses empty segments.
+        "merge_slashes": False,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "strip_trailing_host_dot": True,
         "upgrade_configs": [{"upgrade_type": "websocket", "enabled": False}],
@@ -163,7 +172,7 @@ def _access_log(options: EdgeOptions) -> Json:
     claims = f"%DYNAMIC_METADATA({filters.JWT}:{filters.CLAIMS}:"
     line = {
         "time": "%START_TIME%",
-        "method": "%REQ(:METHOD)%",
+        "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
         # Never the query: it is the client's, and may hold anything.
         "path": "%PATH(NQ:ORIG_OR_PATH)%",
         "rpc": f"%REQ({filters.METHOD_HEADER})%",

@@ -191,7 +191,7 @@ def _answers() -> list[Json]:
         "referrer-policy": "no-referrer",
     }
     added = [{"append": {"header": {"key": key, "value": value}, "append_action": "ADD_IF_ABSENT"}} for key, value in always.items()]
-    return [*added, {"remove": "server"}, {"remove": "x-envoy-upstream-service-time"}]
+    return [*added, {"remove": "server"}, {"remove": "grpc-accept-encoding"}]
 
 
 def _claim(name: str, value: Json) -> Json:

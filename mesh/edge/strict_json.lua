@@ -25,7 +25,7 @@ local function where()
     local step = path[number]
     if type(step) == "number" then
       shown[number] = "[" .. (step - 1) .. "]"
-    else
+    elseif step then
       shown[number] = (number > 1 and "." or "") .. plain(step)
     end
   end
@@ -150,6 +150,7 @@ local function open()
   depth = depth + 1
   if depth > DEPTH_MAX then refuse(JSON, "json.depth", "is nested deeper than " .. DEPTH_MAX .. " levels") end
   path_count = path_count + 1
+  path[path_count] = false
 end
 
 local function close(at)
@@ -164,8 +165,8 @@ local function members(at, member)
   at, c = skip(at + 1)
   if c == 125 then return close(at) end
   while true do
+    path[path_count] = false
     if c ~= 34 then refuse(JSON, "json.grammar", "needs a name in double quotes") end
-    path[path_count] = ""
     name, at = string_at(at)
     path[path_count] = name
     at, c = skip(at)

@@ -137,7 +137,7 @@ class Recorder:
     def __init__(self, socket: Path) -> None:
         self.last = b""
         self.count = 0
-        handler = grpc.unary_unary_rpc_method_handler(self._take)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._take)
         self._server = grpc.server(_executor(), handlers=[_Everything(handler)])
         self._server.add_insecure_port(f"unix:{socket}")
         self._server.start()

@@ -104,7 +104,10 @@ class Edge:
         return http.client.HTTPSConnection("localhost", self.port, context=self.tls(), timeout=10)
 
     def call(self, method: str, path: str, body: Any = None, *, token: str | None = "", headers: Mapping[str, str] | None = None) -> Answer:
-        """Make one request on a kept connection; `token` empty means a good one, None means none. A body that is no bytes is sent as JSON."""
+        """Make one request on a kept connection.
+
+        `token` empty means a good one, None means none. A body that is no bytes is sent as JSON.
+        """
         sent = dict(headers or {})
         if token is not None:
             sent.setdefault("authorization", f"Bearer {token or self.issuer.token()}")
@@ -131,17 +134,17 @@ class Edge:
 
     def raw(self, request: bytes) -> bytes:
         """Send bytes over TLS (HTTP/1.1) and read until the other side closes or is silent."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=3) as plain:
-            with self.tls().wrap_socket(plain, server_hostname="localhost") as tls:
-                tls.sendall(request)
-                found = b""
-                with contextlib.suppress(TimeoutError):
-                    while part := tls.recv(65_536):
-                        found += part
-                return found
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=1.5)
+        with self.tls().wrap_socket(plain, server_hostname="localhost") as tls:
+            tls.sendall(request)
+            found = b""
+            with contextlib.suppress(TimeoutError):
+                while part := tls.recv(65_536):
+                    found += part
+            return found
 
     @contextlib.contextmanager
-    def channel(self) -> Iterator[grpc.Channel]:
+    def channel(self) -> Iterator[Any]:
         credentials = grpc.ssl_channel_credentials(self.trust.read_bytes())
         options = (("grpc.use_local_subchannel_pool", 1),)
         with grpc.secure_channel(f"localhost:{self.port}", credentials, options=options) as channel:
@@ -173,14 +176,16 @@ def cluster(name: str, socket_path: Path, *, http2: bool = True) -> Json:
     }
 
 
-def mesh_routes(grants: Sequence[Grant], sockets: Mapping[str, Path]) -> tuple[list[Json], dict[str, list[Json]]]:
+def mesh_routes(grants: Sequence[Grant], sockets: Mapping[str, Path], timeout: str = "0s") -> tuple[list[Json], dict[str, list[Json]]]:
     """What the mesh's compiler would export: a cluster and a route for each workload; those without a socket get one where nobody is."""
     clusters, routes = [], {}
     for workload, port, http2 in [*sorted({(grant.workload, 9_000, True) for grant in grants}), (GATEWAY, 8_080, False)]:
         host = authority(workload, port)
         name = f"outbound|{port}||{host.rpartition(':')[0]}"
         clusters.append(cluster(name, sockets.get(workload, Path("/nowhere/at.sock")), http2=http2))
-        routes[host] = [{"name": "default", "match": {"prefix": "/", "case_sensitive": True}, "route": {"cluster": name, "timeout": "0s"}}]
+        routes[host] = [
+            {"name": "default", "match": {"prefix": "/", "case_sensitive": True}, "route": {"cluster": name, "timeout": timeout}}
+        ]
     return clusters, routes
 
 
@@ -193,6 +198,7 @@ def running(
     limits: Limits | None = None,
     origins: tuple[str, ...] = (),
     issuer: Issuer | None = None,
+    timeout: str = "0s",
 ) -> Iterator[Edge]:
     """Run an edge in front of workloads' sockets until the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="tme-", dir="/tmp"))
@@ -212,7 +218,7 @@ def running(
         origins=origins,
         limits=limits or Limits(),
     )
-    clusters, routes = mesh_routes(grants, sockets)
+    clusters, routes = mesh_routes(grants, sockets, timeout)
     found = documents(options, contract, clusters, routes, grants)
     # What the services' own sidecars would add.
     peer = xfcc("edge", trust_domain="trademesh.local", namespace="trading")

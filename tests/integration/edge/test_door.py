@@ -1,0 +1,252 @@
+"""The door itself: bounds, slow clients, smuggling, browsers, WebSockets, new certificates and keys, what is logged."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+from typing import Any
+
+import grpc
+import pytest
+
+from mesh.edge.options import Limits
+from tests.integration.edge.backend import Backend, Orders
+from tests.integration.edge.test_rest import ORDER, PATH
+from tests.integration.edge.world import Edge, running, write_certificate
+
+ORIGIN = "https://desk.test"
+
+
+class Pages(BaseHTTPRequestHandler):
+    """Plays svc_gateway: pages, tickets, and the first step of a WebSocket."""
+
+    protocol_version = "HTTP/1.1"
+    seen: list[tuple[str, dict[str, str]]] = []  # noqa: RUF012 (shared by all requests on purpose)
+
+    def do_GET(self) -> None:
+        self.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+        if self.headers.get("upgrade", "").lower() == "websocket":
+            self.send_response(101)
+            self.send_header("connection", "Upgrade")
+            self.send_header("upgrade", "websocket")
+            self.end_headers()
+            self.wfile.write(b"hello")
+            self.close_connection = True
+            return
+        self._answer(b"page")
+
+    def do_POST(self) -> None:
+        self.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+        self._answer(b"ticket")
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
+        return
+
+
+@pytest.fixture(scope="module")
+def pages(sockets: Path) -> Iterator[Path]:
+    """Return the socket of a running gateway."""
+    path = sockets / "gateway.sock"
+    with ThreadingUnixStreamServer(str(path), Pages) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield path
+        server.shutdown()
+        thread.join(5)
+
+
+@pytest.fixture(scope="module")
+def edge(backend: Backend, pages: Path) -> Iterator[Edge]:
+    """Return an edge with short bounds."""
+    limits = Limits(headers_seconds=0.5, body_seconds=0.6, connection_idle_seconds=5)
+    with running({"svc-oms": backend.socket, "svc-gateway": pages}, limits=limits, origins=(ORIGIN,)) as found:
+        yield found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 8
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_pages_are_open_and_tickets_are_not(edge: Edge) -> None:
+    for path in ("/docs", "/openapi.json"):
+        assert edge.call("GET", path, token=None).body == b"page"
+    assert edge.call("POST", "/v1/ws/tickets", {}, token=None).status == 401
+    assert edge.call("POST", "/v1/ws/tickets", {}).body == b"ticket"
+    assert edge.call("GET", "/docs/", token=None).status == 401
+    assert edge.call("GET", "/docs/x").status == 404
+
+
+def upgrade(edge: Edge, path: str, *lines: str) -> bytes:
+    fixed = (
+        "host: a",
+        "connection: Upgrade",
+        "upgrade: websocket",
+        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+        "sec-websocket-version: 13",
+    )
+    return edge.raw("\r\n".join((f"GET {path} HTTP/1.1", *fixed, *lines, "", "")).encode())
+
+
+def test_a_websocket_opens_in_one_place(edge: Edge) -> None:
+    assert upgrade(edge, "/v1/ws?ticket=t").startswith(b"HTTP/1.1 101")
+    _, headers = Pages.seen[-1]
+    assert "authorization" not in headers
+    assert "x-trademesh-claims" not in headers
+    assert upgrade(edge, "/v1/ws", f"authorization: Bearer {edge.issuer.token()}").startswith(b"HTTP/1.1 101")
+    assert upgrade(edge, "/v1/ws", "authorization: Bearer wrong").startswith(b"HTTP/1.1 401")
+    for path in ("/docs", PATH, "/v1/ws/tickets"):
+        answer = upgrade(edge, path, f"authorization: Bearer {edge.issuer.token()}")
+        assert answer.startswith(b"HTTP/1.1 404"), path
+        assert b"METHOD_NOT_FOUND" in answer
+
+
+def test_a_browsers_page_calls_from_where_it_may(edge: Edge, orders: Orders) -> None:
+    asked = {"origin": ORIGIN, "access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+    preflight = edge.call("OPTIONS", PATH, token=None, headers=asked)
+    assert preflight.status == 200
+    assert preflight.headers["access-control-allow-origin"] == ORIGIN
+    assert "authorization" in preflight.headers["access-control-allow-headers"]
+    answer = edge.call("POST", PATH, ORDER, headers={"origin": ORIGIN})
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    refused = edge.call("POST", PATH, ORDER, token=None, headers={"origin": ORIGIN})
+    assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, ORIGIN)
+    strange = edge.call("OPTIONS", PATH, token=None, headers={**asked, "origin": "https://evil.test"})
+    assert "access-control-allow-origin" not in strange.headers
+
+
+def test_every_answer_bears_the_safe_headers(edge: Edge, orders: Orders) -> None:
+    for answer in (edge.call("GET", PATH), edge.call("GET", PATH, token=None), edge.call("GET", "/none")):
+        assert answer.headers["strict-transport-security"].startswith("max-age=")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "server" not in answer.headers
+        assert not [name for name in answer.headers if name.startswith("x-envoy")]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "content-length: 5\r\ncontent-length: 6\r\n\r\nabcde",
+        "content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "content-length: -1\r\n\r\n",
+        "content-length: 1, 2\r\n\r\nab",
+        "a b: c\r\n\r\n",
+        "content_type: application/json\r\n\r\n",
+        " folded: x\r\n\r\n",
+    ],
+)
+def test_a_request_of_two_readings_is_refused(edge: Edge, orders: Orders, lines: str) -> None:
+    token = edge.issuer.token()
+    answer = edge.raw(f"POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n{lines}".encode())
+    assert answer.split(b" ", 2)[1] in {b"400", b"401"}, answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b'"code":' in answer
+    assert not orders.requests
+
+
+def test_headers_are_bounded(edge: Edge) -> None:
+    long = edge.call("GET", PATH, headers={"x-long": "a" * 20_000})
+    assert (long.status, long.reason) == (431, "MESSAGE_TOO_LARGE")
+    many = edge.call("GET", PATH, headers={f"x-{number}": "a" for number in range(100)})
+    assert (many.status, many.reason) == (431, "MESSAGE_TOO_LARGE")
+
+
+def test_a_slow_client_is_not_waited_for(edge: Edge, orders: Orders) -> None:
+    head = f"POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {edge.issuer.token()}\r\ncontent-type: application/json\r\n"
+    assert b"408" in edge.raw(head.encode()).split(b"\r\n", 1)[0]
+    answer = edge.raw((head + 'content-length: 50\r\n\r\n{"quantity":').encode())
+    assert b"408" in answer.split(b"\r\n", 1)[0], answer
+    assert b"DEADLINE_EXPIRED" in answer
+    assert not orders.requests
+
+
+def test_one_json_line_a_request_without_secrets(edge: Edge, orders: Orders) -> None:
+    token = edge.issuer.token(sub="carol")
+    edge.call("GET", f"{PATH}?page_token=secret-in-query", token=token)
+    until(lambda: any(line["principal"] == "carol" for line in edge.log_lines()))
+    (line,) = [line for line in edge.log_lines() if line["principal"] == "carol"]
+    assert (line["method"], line["path"], line["status"], line["tenant"]) == ("GET", PATH, 200, "acme")
+    assert line["rpc"] == "/trademesh.oms.v1.OrderService/ListOrders"
+    written = edge.options.access_log.read_text()
+    assert token not in written
+    assert "secret-in-query" not in written
+
+
+def test_a_new_certificate_needs_no_restart(edge: Edge, orders: Orders) -> None:
+    def serial() -> object:
+        connection = edge.connection()
+        connection.connect()
+        certificate = connection.sock.getpeercert()
+        assert certificate is not None
+        found = certificate["serialNumber"]
+        connection.close()
+        return found
+
+    before = serial()
+    edge.trust = write_certificate(edge.folder)
+
+    def renewed() -> bool:
+        try:
+            return serial() != before
+        except OSError:
+            # Still the old one, which the new trust does not know.
+            return False
+
+    until(renewed)
+    edge.close()
+    edge._kept.clear()
+    assert edge.call("GET", PATH).status == 200
+
+
+def test_too_many_requests_of_one_user(backend: Backend, orders: Orders) -> None:
+    with running({"svc-oms": backend.socket}, limits=Limits(user_requests_per_second=10, user_priority_requests_per_second=10)) as edge:
+        answers = [edge.call("GET", PATH) for _ in range(5)]
+        limited = [answer for answer in answers if answer.status == 429]
+        assert limited
+        assert answers[0].status == 200
+        assert (limited[0].json["code"], limited[0].reason, limited[0].headers["retry-after"]) == (8, "QUOTA_EXCEEDED", "1")
+        assert any(detail["@type"].endswith("RetryInfo") for detail in limited[0].json["details"])
+        # Another user, and the same user's cancels, have buckets of their own.
+        cancel = {"request_id": "9b2f0000-0000-7000-8000-000000000000"}
+        assert edge.call("POST", f"{PATH}/9b2f0000-0000-7000-8000-000000000000:cancel", cancel).status == 200
+        assert edge.call("GET", PATH, token=edge.issuer.token(sub="bob")).status == 200
+
+
+def test_too_many_requests_of_one_connection(backend: Backend, orders: Orders) -> None:
+    with running({"svc-oms": backend.socket}, limits=Limits(connection_requests_per_second=10)) as edge:
+        statuses = [edge.call("GET", "/none").status for _ in range(4)]
+        assert 429 in statuses
+        with edge.channel() as channel:
+            method = channel.unary_unary("/trademesh.oms.v1.OrderService/None")
+            assert any(_exhausted(method) for _ in range(20))
+
+
+def _exhausted(method: Any) -> bool:
+    """Say whether the connection's bucket was empty for a call."""
+    try:
+        method(b"")
+    except grpc.RpcError as error:
+        return bool(error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED)
+    return False
+
+
+def test_the_documents_are_one_line_of_json_each(edge: Edge) -> None:
+    for name in ("bootstrap.json", "current/listeners.json", "current/clusters.json"):
+        assert json.loads((edge.options.configuration / name).read_text())
