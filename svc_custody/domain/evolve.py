@@ -28,8 +28,7 @@ def evolve(book: Book, event: e.AnyEvent) -> Book:
         case e.TradePosted():
             return _posted(changed, event.trade, event.cause)
         case e.TradeReversed():
-            busted = event.trade._replace(busted=True, settlement_id="")
-            return _posted(changed, busted, event.cause)
+            return _posted(changed, event.trade._replace(busted=True), event.cause)
         case e.TradeVoided():
             known = {event.key: event.key, event.cause: event.key}
             return replace(changed, executions={**changed.executions, **known})
@@ -60,7 +59,10 @@ def _entered(balances: Mapping[BalanceKey, Decimal], entries: Entries) -> dict[B
 
 def _posted(book: Book, trade: Trade, cause: ExecutionKey) -> Book:
     executions = {**book.executions, trade.key: trade.key, cause: trade.key}
-    return replace(book, executions=executions, trades=_with(book.trades, trade.key, trade))
+    before = book.trades.get(trade.key)
+    # What counts instructions is the ledger's, not the event's.
+    counted = trade._replace(settlement_id="", generation=0 if before is None else before.generation)
+    return replace(book, executions=executions, trades=_with(book.trades, trade.key, counted))
 
 
 def _hold(book: Book, event: e.HoldCaptured | e.HoldReleased, state: HoldState) -> Book:

@@ -138,7 +138,7 @@ async def test_executions_wait_for_their_instrument_in_order(custody: Custodian,
     await custody.work.settling.settle()
     assert await custody.stores.facts.count_parked() == 0
     positions = await audit(custody)
-    assert (positions["ACC-1", 2, "MSFT"], positions["ACC-1", 1, "USD"]) == (4, 860)
+    assert (positions["ACC-1", 2, "MSFT"], positions["ACC-1", 1, "USD"]) == (Decimal(4), Decimal(860))
 
 
 async def test_a_venue_holiday_moves_the_settlement_date(custody: Custodian, orders: Orders, reference: Reference) -> None:
