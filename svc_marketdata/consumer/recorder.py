@@ -10,7 +10,7 @@ from typing import Protocol
 
 from kernel.errors import TrademeshError
 from kernel.telemetry import Sample
-from svc_marketdata.domain import RecordedTrade
+from svc_marketdata.domain import Bust, RecordedTrade
 
 BATCH_TRADES_MAX = 1_000
 WAITING_TRADES_MAX = 200_000
@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 class TradeWriter(Protocol):
     """Where trades stay."""
 
-    async def write(self, trades: Sequence[RecordedTrade], busted: Sequence[int]) -> list[RecordedTrade]:
+    async def write(self, trades: Sequence[RecordedTrade], busts: Sequence[Bust]) -> list[RecordedTrade]:
         """See `TradeStore.write`."""
         ...
 
@@ -35,7 +35,7 @@ class TradeRecorder:
 
     Args:
         store: where trades stay.
-        found: is told of busted trades that only the store knew.
+        found: is told of all trades that were busted.
     """
 
     def __init__(
@@ -46,17 +46,16 @@ class TradeRecorder:
         self._gather_seconds = gather_seconds
         self._retry_seconds = retry_seconds
         self._waiting_max = waiting_trades_max
-        self._waiting: deque[RecordedTrade | int] = deque()
+        self._waiting: deque[RecordedTrade | Bust] = deque()
         self._woken = asyncio.Event()
         self.found: Callable[[Sequence[RecordedTrade]], None] = lambda trades: None
         self.recorded = 0
         self.given_up = 0
         self.failures = 0
 
-    def take(self, trades: Sequence[RecordedTrade], unknown_busts: Sequence[int]) -> None:
-        """Take trades and busts in the feed's order; see `TradeSink.take`."""
-        self._waiting += trades
-        self._waiting += unknown_busts
+    def take(self, told: Sequence[RecordedTrade | Bust]) -> None:
+        """See `TradeSink.take`."""
+        self._waiting += told
         excess = len(self._waiting) - self._waiting_max
         if excess > 0:
             if not self.given_up:
@@ -90,20 +89,18 @@ class TradeRecorder:
             Sample("trades_write_failures_total", self.failures),
         ]
 
-    async def _write(self, batch: Sequence[RecordedTrade | int]) -> None:
+    async def _write(self, batch: Sequence[RecordedTrade | Bust]) -> None:
         told = [item for item in batch if isinstance(item, RecordedTrade)]
-        unknown = [item for item in batch if isinstance(item, int)]
-        busted = [trade.match_number for trade in told if trade.busted]
+        busts = [item for item in batch if isinstance(item, Bust)]
         while True:
             try:
-                broken = await self._store.write([trade._replace(busted=False) for trade in told], [*busted, *unknown])
+                broken = await self._store.write(told, busts)
             except TrademeshError as error:
                 self.failures += 1
                 _logger.warning("trades could not be written: %s", error)
                 await asyncio.sleep(self._retry_seconds)
             else:
                 break
-        self.recorded += len(told)
-        found = [trade for trade in broken if trade.match_number in set(unknown)]
-        if found:
-            self.found(found)
+        self.recorded += len(batch)
+        if broken:
+            self.found(broken)

@@ -2,13 +2,14 @@
 
 from svc_marketdata.domain.book import BookError, Level, OrderBook, Resting
 from svc_marketdata.domain.instrument import Grid, ListedInstrument, scaled_text
-from svc_marketdata.domain.trades import Aggressor, RecordedTrade, Trade, TradingDay
+from svc_marketdata.domain.trades import Aggressor, Bust, RecordedTrade, Trade, TradingDay
 from svc_marketdata.domain.venue import BookState, Close, Market, Venue
 
 __all__ = [
     "Aggressor",
     "BookError",
     "BookState",
+    "Bust",
     "Close",
     "Grid",
     "Level",

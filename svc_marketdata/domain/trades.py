@@ -37,6 +37,14 @@ class Trade(NamedTuple):
     busted: bool = False
 
 
+class Bust(NamedTuple):
+    """Everything told under a match number before a place of the feed is void. A correction is a bust and another trade of that number."""
+
+    match_number: int
+    session: str
+    sequence: int
+
+
 class RecordedTrade(NamedTuple):
     """A trade as it was written down: as `Trade`, with price and quantity as decimals, because grids may change."""
 
@@ -62,12 +70,12 @@ class _Sums(NamedTuple):
 
 
 class TradingDay:
-    """The trades of one instrument on one day: volume, open, high, low and last of those that stand.
+    """The trades of one instrument on one day: volume, open, high, low and last of those that stand, None where none does.
 
     At most 20,000 trades are kept. A bust of an older one is not followed in open, high and low; the recorded trade is marked all the same.
     """
 
-    __slots__ = ("_sums", "_trades", "high", "low", "open", "trade_date", "volume")
+    __slots__ = ("_broken", "_sums", "_trades", "high", "last", "low", "open", "trade_date", "volume")
 
     def __init__(self) -> None:
         self._begin(None)
@@ -76,19 +84,17 @@ class TradingDay:
         self.trade_date = trade_date
         self._sums = _Sums()
         self._trades: dict[int, Trade] = {}
+        self._broken: dict[int, Trade] = {}
+        self.last: Trade | None = None
         self.volume = 0
         self.open: int | None = None
         self.high: int | None = None
         self.low: int | None = None
 
-    @property
-    def last(self) -> Trade | None:
-        """Return the last trade that stands, None where none does."""
-        return next(reversed(self._trades.values()), None)
-
-    def find(self, match_number: int) -> Trade | None:
-        """Return a trade that stands, None where it is unknown or no longer kept."""
-        return self._trades.get(match_number)
+    def restored(self, trade: Trade) -> Trade:
+        """Return a trade as it is counted: the correction of a busted one has that one's time and side."""
+        broken = self._broken.get(trade.match_number)
+        return trade if broken is None else trade._replace(time_ns=broken.time_ns, aggressor=broken.aggressor)
 
     def add(self, trade: Trade) -> bool:
         """Count a trade; False where it was counted before, or is of an earlier day than the present one."""
@@ -99,14 +105,15 @@ class TradingDay:
         if trade.match_number in self._trades:
             return False
         self._trades[trade.match_number] = trade
-        price = trade.price
-        if self.high is None or self.low is None:
-            self.open = self.high = self.low = price
-        elif price > self.high:
-            self.high = price
-        elif price < self.low:
-            self.low = price
-        self.volume += trade.quantity
+        if self.last is not None and trade.time_ns < self.last.time_ns:
+            # A correction takes the place of what it corrects.
+            self._count()
+        else:
+            self.last = trade
+            self.volume += trade.quantity
+            self.open = trade.price if self.open is None else self.open
+            self.high = trade.price if self.high is None else max(self.high, trade.price)
+            self.low = trade.price if self.low is None else min(self.low, trade.price)
         if len(self._trades) > TRADES_KEPT_MAX:
             self._let_go()
         return True
@@ -115,6 +122,7 @@ class TradingDay:
         """Take a trade out of what counts; return it, None where it is not known."""
         trade = self._trades.pop(match_number, None)
         if trade is not None:
+            self._broken[match_number] = trade
             self._count()
         return trade
 
@@ -125,7 +133,8 @@ class TradingDay:
         self._sums = _Sums(sums.open or price, max(sums.high, price), low, sums.volume + trade.quantity)
 
     def _count(self) -> None:
-        sums, trades = self._sums, self._trades.values()
+        sums, trades = self._sums, sorted(self._trades.values(), key=lambda trade: trade.time_ns)
+        self.last = trades[-1] if trades else None
         prices = [trade.price for trade in trades]
         self.volume = sums.volume + sum(trade.quantity for trade in trades)
         self.open = sums.open or (prices[0] if prices else None)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from svc_marketdata.domain.book import BookError, OrderBook
 from svc_marketdata.domain.instrument import ListedInstrument
-from svc_marketdata.domain.trades import Aggressor, RecordedTrade, Trade, TradingDay
+from svc_marketdata.domain.trades import Aggressor, Bust, RecordedTrade, Trade, TradingDay
 
 
 class BookState(IntEnum):
@@ -118,7 +118,7 @@ class Venue:
         self.misfits = 0
         self.tape_breaks = 0
         self._is_whole = False
-        self.unknown_busts: list[int] = []
+        self.unknown_busts: list[Bust] = []
         self._markets: dict[int, Market] = {}
         self._by_id: dict[str, Market] = {}
         self._recorded: dict[str, list[RecordedTrade]] = {}
@@ -126,6 +126,14 @@ class Venue:
             self._recorded.setdefault(trade.instrument_id, []).append(trade)
         self._changed: set[Market] = set()
         self._trades: list[Trade] = []
+
+    @classmethod
+    def empty(cls, session: str, sequence: int) -> Venue:
+        """Return a venue at a place of the feed that lists nothing yet, and misses nothing of what it will."""
+        venue = cls()
+        venue.session, venue.sequence = session, sequence
+        venue._is_whole = True
+        return venue
 
     def __iter__(self) -> Iterator[Market]:
         """Iterate over all instruments."""
@@ -250,13 +258,13 @@ class Venue:
         self._trade(market, match_number, price, quantity, Aggressor.UNKNOWN, time_ns)
 
     def bust(self, locate: int, time_ns: int, match_number: int) -> None:
-        """Break a trade: it no longer counts."""
+        """Break a trade: it no longer counts. `trade` with the same number corrects it."""
         market = self._markets.get(locate)
         if market is not None:
             self._touch(market, time_ns)
         trade = None if market is None else market.forget(match_number)
         if trade is None:
-            self.unknown_busts.append(match_number)
+            self.unknown_busts.append(Bust(match_number, self.session, self.sequence))
             return
         self._trades.append(trade._replace(session=self.session, sequence=self.sequence, busted=True))
 
@@ -278,10 +286,13 @@ class Venue:
             self._touch(market, 0)
 
     def begin(self, session: str) -> None:
-        """A session of the feed begins: books are empty, and instruments are listed anew by its messages."""
+        """A session of the feed begins: books are empty, and instruments and orders are told anew by its messages.
+
+        Nothing in them says when the last of the orders has been told, so no instrument is continuous until `adopt` brings a snapshot.
+        """
         self.session, self.sequence = session, 0
         self._markets = {}
-        self._is_whole = True
+        self._is_whole = False
         for market in self:
             market.book.clear()
             market.is_continuous = False
@@ -322,6 +333,7 @@ class Venue:
         trade = Trade(
             market.instrument.instrument_id, match_number, price, quantity, aggressor, trade_date, time_ns, self.session, self.sequence
         )
+        trade = market.day.restored(trade)
         if market.day.add(trade):
             self._trades.append(trade)
 

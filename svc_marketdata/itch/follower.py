@@ -1,8 +1,8 @@
 """Follows one feed without I/O: datagrams of either line and snapshots in, a venue that is right or says that it is not.
 
 `kernel.itch.Arbiter` climbs the ladder for what both lines lost. Beyond it stands what the arbiter cannot see: messages that do not fit
-the books. For those, and after a declared gap, a snapshot is fetched while the feed goes on, and what was delivered meanwhile is applied
-to the snapshot before it takes the books' place.
+the books. For those, after a declared gap, and when a session begins (nothing says when its opening orders are complete), a snapshot is
+fetched while the feed goes on, and what was delivered meanwhile is applied to the snapshot before it takes the books' place.
 """
 
 from __future__ import annotations
@@ -98,18 +98,34 @@ class FeedFollower:
         self.needs_snapshot = True
         self._take(self.arbiter.snapshot_failed(now))
 
-    def merge(self, snapshot: FeedReader, next_sequence: int, now: float) -> bool:
-        """Let a snapshot take the books' place, and return whether it could: it must reach the present by what was delivered since."""
+    def merge(self, snapshot: FeedReader, next_sequence: int, now: float) -> bool | None:
+        """Let a snapshot take the books' place.
+
+        Returns:
+            Whether it could; None where the feed has not come so far yet, and it should be offered again.
+        """
         session = snapshot.venue.session
+        if session == self.arbiter.session and not self.arbiter.is_recovering:
+            if self.arbiter.next_sequence < next_sequence:
+                return None
+            return self._settle(snapshot, next_sequence)
         self._incoming = snapshot.venue
         self._take(self.arbiter.snapshot(session, next_sequence, now))
-        if self._incoming is not None:
-            self._incoming = None
-            kept = self._kept or []
-            if session != self.arbiter.session or not _catch_up(snapshot, next_sequence, kept, self.arbiter.next_sequence):
-                return False
-            self._reader.adopt(snapshot.venue)
+        accepted, self._incoming = self._incoming is None, None
+        return self._settled() if accepted else self._settle(snapshot, next_sequence)
+
+    def _settle(self, snapshot: FeedReader, next_sequence: int) -> bool:
+        """Let a snapshot reach the present by what was delivered since."""
+        if snapshot.venue.session != self.arbiter.session:
+            return False
+        if not _catch_up(snapshot, next_sequence, self._kept or (), self.arbiter.next_sequence):
+            return False
+        self._reader.adopt(snapshot.venue)
+        return self._settled()
+
+    def _settled(self) -> bool:
         self._kept = None
+        self.needs_snapshot = False
         return True
 
     def samples(self) -> list[Sample]:
@@ -146,6 +162,7 @@ class FeedFollower:
                     _logger.info("feed session %s begins", step.session)
                     self._has_ended = False
                     self._reader.begin(step.session)
+                    self.needs_snapshot = True
                     if self._kept is not None:
                         self._kept, self._kept_messages = [], 0
                 case GapDeclared():
@@ -184,6 +201,8 @@ def _catch_up(snapshot: FeedReader, next_sequence: int, kept: Sequence[tuple[int
         if sequence > next_sequence:
             return False
         fresh = messages[next_sequence - sequence :]
+        if not fresh:
+            continue
         snapshot.apply(next_sequence, fresh)
         next_sequence += len(fresh)
     return next_sequence == end

@@ -38,7 +38,7 @@ class FeedReader:
     def __init__(self, venue: Venue) -> None:
         self.venue = venue
         self.malformed = 0
-        self._midnight_ns = 0
+        self._date(venue.session)
 
     def begin(self, session: str) -> None:
         """A session begins: its books are empty."""
@@ -80,10 +80,7 @@ class FeedReader:
 
 def snapshot_reader(session: str, next_sequence: int) -> FeedReader:
     """Return a reader for a snapshot's messages, which stand for everything before `next_sequence`."""
-    reader = FeedReader(Venue())
-    reader.begin(session)
-    reader.venue.sequence = next_sequence - 1
-    return reader
+    return FeedReader(Venue.empty(session, next_sequence - 1))
 
 
 def _date_of(number: int) -> date | None:

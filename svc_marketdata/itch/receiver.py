@@ -34,6 +34,10 @@ READ_DATAGRAMS_MAX = 256
 SNAPSHOT_SECONDS_MAX = 10.0
 SNAPSHOT_RETRY_SECONDS = 0.25
 SNAPSHOT_RETRY_SECONDS_MAX = 5.0
+CATCH_UP_SECONDS_MAX = 5.0
+"""A snapshot may be ahead of what the lines have brought; the lines are given so long to come there."""
+
+CATCH_UP_PAUSE_SECONDS = 0.005
 _LOAD_MESSAGES = 2_000
 # Linux: socket options and control messages of the same numbers (asm-generic/socket.h).
 _SO_TIMESTAMPNS = 35
@@ -203,7 +207,7 @@ class FeedReceiver:
         while True:
             await self._doubted.wait()
             self._doubted.clear()
-            if await self._repaired():
+            if not self.follower.needs_snapshot or await self._repaired():
                 pause = SNAPSHOT_RETRY_SECONDS
             else:
                 await asyncio.sleep(pause)
@@ -219,12 +223,16 @@ class FeedReceiver:
             _logger.warning("no snapshot: %s", error)
             follower.fail_snapshot(self._clock.monotonic())
             return False
-        merged = follower.merge(reader, snapshot.next_sequence, self._clock.monotonic())
+        given_up_at = self._clock.monotonic() + CATCH_UP_SECONDS_MAX
+        while (merged := follower.merge(reader, snapshot.next_sequence, self._clock.monotonic())) is None:
+            if self._clock.monotonic() > given_up_at:
+                break
+            await asyncio.sleep(CATCH_UP_PAUSE_SECONDS)
         if not merged:
             follower.fail_snapshot(self._clock.monotonic())
         self._schedule()
         self.on_change()
-        return merged and follower.venue.is_continuous
+        return bool(merged) and follower.venue.is_continuous
 
 
 async def _loaded(snapshot: Snapshot) -> FeedReader:

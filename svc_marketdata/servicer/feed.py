@@ -16,7 +16,7 @@ from kernel.ports import Clock
 from kernel.streams import PositionExpiredError
 from kernel.telemetry import Sample
 from svc_marketdata.codec.messages import book_message, quote_message, recorded, trade_message
-from svc_marketdata.domain import BookState, Market, RecordedTrade, Trade, Venue
+from svc_marketdata.domain import BookState, Bust, Market, RecordedTrade, Trade, Venue
 from svc_marketdata.domain.liveness import Liveness
 from trademesh.marketdata.v1 import market_data_pb2
 
@@ -89,8 +89,8 @@ class Listener(Protocol):
 class TradeSink(Protocol):
     """Where trades are written down."""
 
-    def take(self, trades: Sequence[RecordedTrade], unknown_busts: Sequence[int]) -> None:
-        """Take trades and busts to write, and numbers of busted trades that only the record may know. Must not block."""
+    def take(self, told: Sequence[RecordedTrade | Bust]) -> None:
+        """Take trades and busts to write, in any order. Must not block."""
         ...
 
 
@@ -119,6 +119,8 @@ class MarketFeed:
         self._tape_breaks = venue.tape_breaks
         self._shown: dict[str, tuple[object, ...]] = {}
         self._was_continuous = False
+        # Busts of trades that only the record may know, until it says whether it does.
+        self._unknown_busts: set[int] = set()
         self._round: asyncio.TimerHandle | None = None
         self._round_at = 0.0
         self.trades_told = 0
@@ -203,16 +205,16 @@ class MarketFeed:
             return
         told = self._tell(trades, busts)
         quoted = frozenset(market for market in changed if self._is_news(market))
-        round_ = Round(frozenset(changed), quoted, told, self.position)
-        for listener in tuple(self._listeners):
-            listener.take(round_)
+        self._hand_out(Round(frozenset(changed), quoted, told, self.position))
 
     def tell_busts(self, trades: Sequence[RecordedTrade]) -> None:
-        """Tell of busted trades that only the record knew."""
-        told = [ToldTrade(self.position, trade_message(self.name, trade)) for trade in trades]
-        round_ = Round(frozenset(), frozenset(), told, self.position)
-        for listener in tuple(self._listeners):
-            listener.take(round_)
+        """Tell of busted trades that only the record knew; `trades` are all that it has marked."""
+        latest = {trade.match_number: trade for trade in sorted(trades, key=lambda trade: (trade.session, trade.sequence))}
+        unknown = self._unknown_busts & latest.keys()
+        self._unknown_busts -= unknown
+        told = [ToldTrade(self.position, trade_message(self.name, latest[number])) for number in sorted(unknown)]
+        if told:
+            self._hand_out(Round(frozenset(), frozenset(), told, self.position))
 
     def samples(self) -> list[Sample]:
         """Return the feed's metrics."""
@@ -228,12 +230,21 @@ class MarketFeed:
             Sample("feed_listeners", len(self._listeners), labels),
         ]
 
-    def _tell(self, trades: Sequence[Trade], busts: Sequence[int]) -> list[ToldTrade]:
+    def _hand_out(self, changes: Round) -> None:
+        for listener in tuple(self._listeners):
+            listener.take(changes)
+
+    def _tell(self, trades: Sequence[Trade], busts: Sequence[Bust]) -> list[ToldTrade]:
         """Write the trades down, keep them for resumed streams, and return them as messages."""
         venue = self.venue
         written = [recorded(self.market(trade.instrument_id).instrument, trade) for trade in trades]
         if written or busts:
-            self._sink.take(written, busts)
+            self._unknown_busts |= {bust.match_number for bust in busts}
+            if len(self._unknown_busts) > TRADES_KEPT_MAX:
+                # The record knew none of so many; what it may still say of them is left out.
+                self._unknown_busts.clear()
+            facts = [Bust(trade.match_number, trade.session, trade.sequence) if trade.busted else trade for trade in written]
+            self._sink.take([*facts, *busts])
         self.trades_told += len(written)
         told = [ToldTrade(Position(trade.session, trade.sequence), trade_message(self.name, trade)) for trade in written]
         if venue.session != self._told_after.session:

@@ -64,7 +64,7 @@ class MarketDataServicer:
         end_ns = _nanoseconds(request.end_time) if request.HasField("end_time") else _TIME_END_NS
         filters = (self._feed.name, request.instrument_id, str(start_ns), str(end_ns))
         key = self._page_tokens.read("trades", filters, request.page_token)
-        before = TradeKey(end_ns, 0) if key is None else TradeKey(*map(int, key.split(":")))
+        before = TradeKey(end_ns, 0) if key is None else _trade_key(key)
         if key is None and end_ns == _TIME_END_NS:
             before = TradeKey(end_ns, MATCH_NUMBER_END)
         size = page_size(request.page_size, maximum=PAGE_SIZE_MAX)
@@ -74,7 +74,7 @@ class MarketDataServicer:
         token = ""
         if len(rows) > size:
             last = rows[size - 1]
-            token = self._page_tokens.issue("trades", filters, f"{last.time_ns}:{last.match_number}")
+            token = self._page_tokens.issue("trades", filters, f"{last.time_ns}:{last.match_number}:{last.sequence}:{last.session}")
         return pb.ListTradesResponse(trades=[trade_message(self._feed.name, row) for row in rows[:size]], next_page_token=token)
 
     async def StreamMarketData(  # noqa: N802 (the contract's name)
@@ -98,6 +98,11 @@ class MarketDataServicer:
         async with aclosing(stream.run(request.resume_token)) as messages:
             async for message in messages:
                 yield message
+
+
+def _trade_key(text: str) -> TradeKey:
+    time_ns, match_number, sequence, session = text.split(":", 3)
+    return TradeKey(int(time_ns), int(match_number), session, int(sequence))
 
 
 def _nanoseconds(moment: Timestamp) -> int:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kernel.postgres import Database
 from kernel.postgres.arrays import numbers, texts
 from kernel.postgres.database import Record
-from svc_marketdata.domain import Aggressor, RecordedTrade
+from svc_marketdata.domain import Aggressor, Bust, RecordedTrade
 from svc_marketdata.domain.trades import TRADES_KEPT_MAX
 
 # Rows in the order of the key: replicas that write the same ones wait for each other and never in a circle.
@@ -17,30 +17,35 @@ INSERT INTO trade (venue, match_number, trade_date, instrument_id, price, quanti
 SELECT $1, u.* FROM unnest(
     $2::text::numeric[], $3::text::date[], $4::text::text[], $5::text::numeric[], $6::text::numeric[], $7::text::smallint[],
     $8::text::bigint[], $9::text::text[], $10::text::numeric[]
-) AS u (match_number, trade_date) ORDER BY u.match_number, u.trade_date
-ON CONFLICT (venue, match_number, trade_date) DO NOTHING
+) AS u (match_number, trade_date, instrument_id, price, quantity, aggressor, time_ns, session, sequence)
+ORDER BY u.match_number, u.trade_date, u.session, u.sequence
+ON CONFLICT DO NOTHING
 """
-# The venue breaks a trade by its number; where an earlier day had the same one, the latest is meant.
+# The venue breaks a trade by its number: what was told under it before, on the latest day that has it.
 _BUST = """
-UPDATE trade SET busted = true
-WHERE (venue, match_number, trade_date) IN (
-    SELECT venue, match_number, max(trade_date) FROM trade WHERE venue = $1 AND match_number = ANY ($2::text::numeric[])
-    GROUP BY venue, match_number
-)
-RETURNING instrument_id, match_number, price, quantity, aggressor, trade_date, time_ns, feed_session, feed_sequence, busted
+UPDATE trade AS t SET busted = true
+FROM unnest($2::text::numeric[], $3::text::text[], $4::text::numeric[]) AS b (match_number, session, sequence)
+WHERE t.venue = $1 AND t.match_number = b.match_number AND (t.feed_session, t.feed_sequence) < (b.session, b.sequence)
+    AND t.trade_date = (
+        SELECT max(x.trade_date) FROM trade AS x
+        WHERE x.venue = $1 AND x.match_number = b.match_number AND (x.feed_session, x.feed_sequence) < (b.session, b.sequence)
+    )
+RETURNING t.instrument_id, t.match_number, t.price, t.quantity, t.aggressor, t.trade_date, t.time_ns, t.feed_session, t.feed_sequence,
+    t.busted
 """
 _LATEST_DAYS = """
 SELECT t.* FROM (SELECT instrument_id, max(trade_date) AS trade_date FROM trade WHERE venue = $1 GROUP BY instrument_id) AS d
 CROSS JOIN LATERAL (
     SELECT instrument_id, match_number, price, quantity, aggressor, trade_date, time_ns, feed_session, feed_sequence, busted FROM trade
     WHERE venue = $1 AND instrument_id = d.instrument_id AND trade_date = d.trade_date
-    ORDER BY time_ns DESC, match_number DESC LIMIT $2
+    ORDER BY time_ns DESC, match_number DESC, feed_session DESC, feed_sequence DESC LIMIT $2
 ) AS t
 """
 _PAGE = """
 SELECT instrument_id, match_number, price, quantity, aggressor, trade_date, time_ns, feed_session, feed_sequence, busted FROM trade
-WHERE venue = $1 AND instrument_id = $2 AND (time_ns, match_number) < ($3::bigint, $4::text::numeric) AND time_ns >= $5
-ORDER BY time_ns DESC, match_number DESC LIMIT $6
+WHERE venue = $1 AND instrument_id = $2 AND time_ns >= $3
+    AND (time_ns, match_number, feed_session, feed_sequence) < ($4::bigint, $5::text::numeric, $6, $7::text::numeric)
+ORDER BY time_ns DESC, match_number DESC, feed_session DESC, feed_sequence DESC LIMIT $8
 """
 MATCH_NUMBER_END = 1 << 64
 
@@ -50,6 +55,8 @@ class TradeKey(NamedTuple):
 
     time_ns: int
     match_number: int
+    session: str = ""
+    sequence: int = 0
 
 
 class TradeStore:
@@ -59,8 +66,8 @@ class TradeStore:
         self._database = database
         self._venue = venue
 
-    async def write(self, trades: Sequence[RecordedTrade], busted: Sequence[int]) -> list[RecordedTrade]:
-        """Write trades, then break those with the numbers given; return the broken ones. All of it or nothing, and again harmlessly.
+    async def write(self, trades: Sequence[RecordedTrade], busts: Sequence[Bust]) -> list[RecordedTrade]:
+        """Write trades, then break some; return the broken ones. All of it or nothing, and again harmlessly.
 
         Raises:
             UnavailableError, ResourceExhaustedError, AbortedError, OutcomeUnknownError: write again.
@@ -80,9 +87,15 @@ class TradeStore:
                     texts(trade.session for trade in trades),
                     numbers(trade.sequence for trade in trades),
                 )
-            if not busted:
+            if not busts:
                 return []
-            rows = await transaction.fetch(_BUST, self._venue, numbers(sorted(set(busted))))
+            rows = await transaction.fetch(
+                _BUST,
+                self._venue,
+                numbers(bust.match_number for bust in busts),
+                texts(bust.session for bust in busts),
+                numbers(bust.sequence for bust in busts),
+            )
             return [_trade(row) for row in rows]
 
     async def latest_days(self) -> list[RecordedTrade]:
@@ -92,7 +105,9 @@ class TradeStore:
             UnavailableError: PostgreSQL does not answer.
         """
         rows = await self._database.fetch(_LATEST_DAYS, self._venue, TRADES_KEPT_MAX)
-        return sorted(map(_trade, rows), key=lambda trade: (trade.instrument_id, trade.time_ns, trade.match_number))
+        return sorted(
+            map(_trade, rows), key=lambda trade: (trade.instrument_id, trade.time_ns, trade.match_number, trade.session, trade.sequence)
+        )
 
     async def page(self, instrument_id: str, *, before: TradeKey, start_ns: int, limit: int) -> list[RecordedTrade]:
         """Return trades before a place and not before a time, newest first.
@@ -100,7 +115,17 @@ class TradeStore:
         Raises:
             UnavailableError, ResourceExhaustedError: PostgreSQL does not answer.
         """
-        rows = await self._database.fetch(_PAGE, self._venue, instrument_id, before.time_ns, str(before.match_number), start_ns, limit)
+        rows = await self._database.fetch(
+            _PAGE,
+            self._venue,
+            instrument_id,
+            start_ns,
+            before.time_ns,
+            str(before.match_number),
+            before.session,
+            str(before.sequence),
+            limit,
+        )
         return [_trade(row) for row in rows]
 
 

@@ -14,7 +14,7 @@ from kernel.errors import Reason, UnavailableError
 from kernel.postgres import Database
 from mesh.local.provision import ServiceDatabase
 from svc_marketdata.consumer.recorder import TradeRecorder
-from svc_marketdata.domain import Aggressor, RecordedTrade
+from svc_marketdata.domain import Aggressor, Bust, RecordedTrade
 from svc_marketdata.store.trades import MATCH_NUMBER_END, TradeKey, TradeStore
 from tests.wire.kernel_net.serving import until
 
@@ -45,12 +45,24 @@ async def test_what_is_written_is_read_newest_first_and_again_changes_nothing(da
 
 async def test_a_bust_marks_the_latest_trade_of_its_number_and_says_which(database: Database) -> None:
     store = TradeStore(database, "XSIM")
-    await store.write([trade(7, day=date(2026, 1, 2), time_ns=1), trade(7), trade(8)], ())
+    await store.write([trade(7, day=date(2026, 1, 2), time_ns=1)._replace(session="s0"), trade(7), trade(8)], ())
     for _ in range(2):
-        assert await store.write((), [7, 99]) == [trade(7)._replace(busted=True)]
+        assert await store.write((), [Bust(7, "s1", 9), Bust(99, "s1", 10)]) == [trade(7)._replace(busted=True)]
     assert [(found.time_ns, found.busted) for found in await store.page("AAPL", before=END, start_ns=0, limit=9)] == [
         (80, False), (70, True), (1, False),
     ]  # fmt: skip
+
+
+async def test_a_correction_stands_beside_what_it_corrects_and_pages_keep_them_apart(database: Database) -> None:
+    store = TradeStore(database, "XSIM")
+    corrected = trade(7, price="99")._replace(sequence=12)
+    told, bust = [trade(6), trade(7), corrected], Bust(7, "s1", 11)
+    for _ in range(2):
+        await store.write(told, [bust])
+    both = await store.page("AAPL", before=END, start_ns=0, limit=9)
+    assert both == [corrected, trade(7)._replace(busted=True), trade(6)]
+    key = TradeKey(corrected.time_ns, 7, corrected.session, corrected.sequence)
+    assert await store.page("AAPL", before=key, start_ns=0, limit=9) == both[1:]
 
 
 async def test_the_latest_day_of_each_instrument_is_read_back(database: Database) -> None:
@@ -65,7 +77,7 @@ async def test_two_replicas_write_the_same_trades_at_once(database: Database, ma
     try:
         trades = [trade(match) for match in range(1, 401)]
         stores = TradeStore(database, "XSIM"), TradeStore(other, "XSIM")
-        writes = [store.write(order, [5]) for store in stores for order in (trades, trades[::-1]) for _ in range(3)]
+        writes = [store.write(order, [Bust(5, "s2", 1)]) for store in stores for order in (trades, trades[::-1]) for _ in range(3)]
         await asyncio.gather(*writes)
         assert len(await page(stores[0], limit=500)) == 400
     finally:
@@ -88,14 +100,13 @@ class FailingStore:
         self.written: list[int] = []
         self.busted: list[int] = []
 
-    async def write(self, trades: Sequence[RecordedTrade], busted: Sequence[int]) -> list[RecordedTrade]:
+    async def write(self, trades: Sequence[RecordedTrade], busts: Sequence[Bust]) -> list[RecordedTrade]:
         if self.failures:
             self.failures -= 1
             raise UnavailableError(Reason.DATABASE_UNAVAILABLE, "away")
-        assert not any(found.busted for found in trades)
         self.written += [found.match_number for found in trades]
-        self.busted += busted
-        return [trade(number)._replace(busted=True) for number in busted]
+        self.busted += [bust.match_number for bust in busts]
+        return [trade(bust.match_number)._replace(busted=True) for bust in busts]
 
 
 async def test_the_recorder_keeps_trades_while_the_disk_is_away_and_their_order() -> None:
@@ -105,19 +116,19 @@ async def test_the_recorder_keeps_trades_while_the_disk_is_away_and_their_order(
     recorder.found = found.extend
     running = asyncio.create_task(recorder.run())
     try:
-        recorder.take([trade(1), trade(2), trade(1)._replace(busted=True)], [40])
+        recorder.take([trade(1), trade(2), Bust(1, "s1", 3)])
         await until(lambda: recorder.recorded == 3)
-        recorder.take([trade(3)], [])
+        recorder.take([trade(3)])
         await until(lambda: recorder.recorded == 4)
     finally:
         running.cancel()
-    assert store.written == [1, 2, 1, 3]
-    assert store.busted == [1, 40]
-    assert [broken.match_number for broken in found] == [40]
+    assert store.written == [1, 2, 3]
+    assert store.busted == [1]
+    assert [broken.match_number for broken in found] == [1]
     assert recorder.failures == 2
 
 
 async def test_the_recorder_gives_the_oldest_up_beyond_its_bound_and_counts_them() -> None:
     recorder = TradeRecorder(FailingStore(failures=0), waiting_trades_max=10)
-    recorder.take([trade(match) for match in range(1, 13)], [])
+    recorder.take([trade(match) for match in range(1, 13)])
     assert (recorder.waiting, recorder.given_up) == (10, 2)

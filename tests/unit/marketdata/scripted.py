@@ -25,6 +25,7 @@ class ScriptedVenue:
     messages: list[bytes] = field(default_factory=list)
     orders: dict[int, tuple[str, str, int, int]] = field(default_factory=dict)
     trades: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
     clock_ns: int = 36_000_000_000_000
 
     def say(self, message: ItchMessage) -> None:
@@ -45,10 +46,11 @@ class ScriptedVenue:
         return [
             v.InstrumentDefinition(*self._head(name), name, name, kind, "USD", SCALE, 1, lot_scale, 1, 10**12),
             v.TradingDay(*self._head(name), name, DAY, DAY - 3, 10_000),
-            m.StockTradingAction(*self._head(name), name, "T", "", ""),
+            m.StockTradingAction(*self._head(name), name, "H" if name in self.closed else "T", "", ""),
         ]
 
     def close(self, name: str) -> None:
+        self.closed.add(name)
         self.say(m.StockTradingAction(*self._head(name), name, "H", "", ""))
 
     def add(self, name: str, reference: int, side: str, shares: int, price: int) -> None:
@@ -79,6 +81,13 @@ class ScriptedVenue:
     def bust(self, match: int) -> None:
         name = self.trades.pop(match)[0]
         self.say(m.BrokenTrade(*self._head(name), match))
+
+    def correct(self, match: int, shares: int, price: int) -> None:
+        """A bust, and the trade as it is now under the same number."""
+        name = self.trades[match][0]
+        self.bust(match)
+        self.trades[match] = name, shares, price
+        self.say(m.Trade(*self._head(name), 0, "B", shares, name, price, match))
 
     def levels(self, name: str, side: str) -> list[tuple[int, int, int]]:
         """The naive truth: (price, quantity, orders), best first."""

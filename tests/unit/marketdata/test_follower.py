@@ -6,7 +6,7 @@ from kernel.itch.moldudp64 import Request, encode_end_of_session
 from svc_marketdata.domain import Aggressor, BookState, Market, Venue
 from svc_marketdata.domain.liveness import Liveness
 from svc_marketdata.itch.follower import FeedFollower
-from svc_marketdata.itch.reading import session_midnight_ns, snapshot_reader
+from svc_marketdata.itch.reading import FeedReader, session_midnight_ns, snapshot_reader
 from tests.unit.marketdata.scripted import MIDNIGHT_NS, ScriptedVenue
 
 
@@ -28,6 +28,8 @@ class World:
         last = len(self.script.messages) if last is None else last
         self.sent = max(self.sent, last)
         self.follower.receive(line, self.script.packet(first, last), self.now, arrived_at=self.now)
+        if self.venue.session and first == 1:
+            assert self.snapshot()
 
     def lose(self) -> None:
         self.sent = len(self.script.messages)
@@ -45,14 +47,17 @@ class World:
         live = self.liveness.is_live(self.now) and not self.follower.is_recovering
         return self.market(name).state(feed_live=live)
 
-    def snapshot(self) -> bool:
+    def snapshot(self) -> bool | None:
         self.follower.begin_snapshot()
         return self.merge()
 
-    def merge(self) -> bool:
+    def taken(self) -> FeedReader:
         reader = snapshot_reader(self.script.session, self.script.next_sequence)
         reader.load(self.script.snapshot("AAPL", "MSFT"))
-        return self.follower.merge(reader, self.script.next_sequence, self.now)
+        return reader
+
+    def merge(self) -> bool | None:
+        return self.follower.merge(self.taken(), self.script.next_sequence, self.now)
 
 
 def trade_out(world: World) -> None:
@@ -76,7 +81,7 @@ def test_books_trades_phase_and_close_are_as_the_venue_says() -> None:
     assert last.time_ns == MIDNIGHT_NS + world.script.clock_ns - 1_000
     assert market.prior_close is not None
     assert (market.prior_close.price, market.prior_close.day.isoformat()) == (10_000, "2026-01-02")
-    assert market.sequence == len(world.script.messages) - 1
+    assert market.sequence == len(world.script.messages)
 
 
 def test_a_packet_of_both_lines_counts_once() -> None:
@@ -145,8 +150,7 @@ def test_a_declared_gap_leaves_every_book_stale_until_a_snapshot_catches_up() ->
     assert world.venue.tape_breaks == 1
     assert world.state("MSFT") is BookState.STALE
     world.follower.begin_snapshot()
-    reader = snapshot_reader(world.script.session, world.script.next_sequence)
-    reader.load(world.script.snapshot("AAPL", "MSFT"))
+    reader = world.taken()
     taken_at = world.script.next_sequence
     world.script.add("AAPL", 3, "B", 5, 10_000)
     world.send()
@@ -194,13 +198,58 @@ def test_a_new_session_empties_the_books_and_the_day_goes_on() -> None:
     trade_out(world)
     world.send()
     world.script = ScriptedVenue(session="2601050002")
-    world.script.open("AAPL")
+    world.script.open("AAPL", "MSFT")
     world.sent = 0
-    world.send()
+    world.follower.receive("A", world.script.packet(1, 4), world.now, arrived_at=world.now)
+    assert world.state() is BookState.STALE, "nothing says that its opening orders are complete"
+    assert world.follower.needs_snapshot
     assert world.market().book.bids(5) == []
+    world.send()
     assert world.market().day.volume == 4
     assert world.state() is BookState.LIVE
-    assert world.state("MSFT") is BookState.STALE
+
+
+def test_a_snapshot_ahead_of_the_lines_waits_for_them() -> None:
+    world = World()
+    world.send()
+    world.follower.begin_snapshot()
+    world.script.add("AAPL", 1, "B", 10, 10_000)
+    world.script.execute(1, 4, 7)
+    reader, taken_at = world.taken(), world.script.next_sequence
+    assert world.follower.merge(reader, taken_at, world.now) is None
+    world.send()
+    assert world.follower.merge(reader, taken_at, world.now)
+    assert world.market().day.volume == 4, "the tape has what a snapshot has not"
+    assert world.market().book.bids(5) == [(10_000, 6, 1)]
+    assert world.venue.tape_breaks == 0
+
+
+def test_a_snapshot_of_an_earlier_session_is_of_no_use() -> None:
+    world = World()
+    world.send()
+    reader, taken_at = world.taken(), world.script.next_sequence
+    world.script = ScriptedVenue(session="2601050002")
+    world.script.open("AAPL", "MSFT")
+    world.follower.begin_snapshot()
+    world.follower.receive("A", world.script.packet(1, 6), world.now, arrived_at=world.now)
+    assert world.follower.merge(reader, taken_at, world.now) is False
+
+
+def test_a_correction_is_a_bust_and_another_trade_of_the_same_time() -> None:
+    world = World()
+    trade_out(world)
+    world.script.execute(1, 1, 78)
+    world.script.correct(77, 3, 9_000)
+    world.send()
+    day = world.market().day
+    assert (day.volume, day.low, day.open) == (4, 9_000, 9_000)
+    assert day.last is not None
+    assert day.last.match_number == 78
+    _, trades = world.venue.take_changes()
+    assert [(trade.match_number, trade.price, trade.busted) for trade in trades] == [
+        (77, 10_000, False), (78, 10_000, False), (77, 10_000, True), (77, 9_000, False),
+    ]  # fmt: skip
+    assert trades[3].time_ns == trades[0].time_ns
 
 
 def test_two_silent_seconds_end_liveness_and_one_packet_brings_it_back() -> None:
@@ -238,7 +287,7 @@ def test_a_bust_takes_the_trade_out_and_an_unknown_one_is_noted() -> None:
     assert world.market().last_trade is None
     _, trades = world.venue.take_changes()
     assert [(trade.match_number, trade.busted) for trade in trades] == [(77, False), (77, True)]
-    assert world.venue.unknown_busts == [5]
+    assert [bust.match_number for bust in world.venue.unknown_busts] == [5]
 
 
 def test_a_session_dates_its_times_by_its_name() -> None:

@@ -59,7 +59,8 @@ class RefusedError(Exception):
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
         status: Any = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what a call has
         self.code = error.code()
-        self.reason: Reason | None = None if status is None else from_status(status).reason
+        known = None if status is None else from_status(status)
+        self.reason: Reason | None = None if known is None else known.reason
         super().__init__(self.code, self.reason)
 
 
@@ -96,16 +97,26 @@ class World:
         first, self.sent = self.sent + 1, len(self.script.messages)
         for start in range(first, self.sent + 1, 50):
             self.follower.receive("A", self.script.packet(start, min(start + 49, self.sent)), now, arrived_at=now)
+        if first == 1:
+            self.settle()
         self.feed.notify()
 
     def lose(self) -> None:
         """What the script has said since the last time arrives on no line, and a snapshot takes its place."""
         self.sent = len(self.script.messages)
+        now = self._clock.monotonic()
+        self.follower.receive("A", self.script.heartbeat(), now, arrived_at=now)
+        self.follower.tick(now + 1)
+        assert self.follower.is_recovering
+        self.settle()
+        self.feed.notify()
+
+    def settle(self) -> None:
+        """Fetch a snapshot."""
         self.follower.begin_snapshot()
         reader = snapshot_reader(self.script.session, self.script.next_sequence)
         reader.load(self.script.snapshot(*NAMES))
         assert self.follower.merge(reader, self.script.next_sequence, self._clock.monotonic())
-        self.feed.notify()
 
     def _metadata(self, caller: User | None, peer: str) -> list[tuple[str, str]]:
         metadata = [(SECRET_HEADER, SECRET), (PEER_HEADER, xfcc(peer, trust_domain="trademesh.local", namespace="trading"))]

@@ -32,9 +32,8 @@ def trade_a_little(world: World) -> None:
 
 def test_the_numbers_of_domain_and_contract_are_the_same() -> None:
     assert {state.name: state.value for state in BookState} == {"LIVE": LIVE, "STALE": STALE, "CLOSED": CLOSED}
-    assert (Aggressor.UNKNOWN, Aggressor.BUY, Aggressor.SELL) == (
-        order_terms_pb2.SIDE_UNSPECIFIED, order_terms_pb2.SIDE_BUY, order_terms_pb2.SIDE_SELL,
-    )  # fmt: skip
+    sides = [order_terms_pb2.SIDE_UNSPECIFIED, order_terms_pb2.SIDE_BUY, order_terms_pb2.SIDE_SELL]
+    assert [int(side) for side in Aggressor] == [int(side) for side in sides]
 
 
 async def test_instruments_are_listed_in_pages_by_id(world: World) -> None:
@@ -91,8 +90,9 @@ async def test_a_time_range_takes_its_start_and_leaves_its_end(world: World) -> 
     times = [trade.trade_time for trade in (await world.call(pb.ListTradesRequest(instrument_id="AAPL"))).trades]
     assert times[0].ToNanoseconds() > MIDNIGHT_NS
 
-    async def matches(**bounds: Timestamp) -> list[int]:
-        return [trade.match_number for trade in (await world.call(pb.ListTradesRequest(instrument_id="AAPL", **bounds))).trades]
+    async def matches(start_time: Timestamp | None = None, end_time: Timestamp | None = None) -> list[int]:
+        request = pb.ListTradesRequest(instrument_id="AAPL", start_time=start_time, end_time=end_time)
+        return [trade.match_number for trade in (await world.call(request)).trades]
 
     assert await matches(start_time=times[0]) == [71]
     assert await matches(end_time=times[0]) == [70]

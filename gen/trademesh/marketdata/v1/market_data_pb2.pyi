@@ -334,7 +334,7 @@ Global___OrderBook: _TypeAlias = OrderBook  # noqa: Y015
 
 @_typing.final
 class Trade(_message.Message):
-    """A trade that the venue has told."""
+    """A trade that the venue has told. A correction is told as a bust and another trade of the same match number."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -352,7 +352,7 @@ class Trade(_message.Message):
     venue: _builtins.str
     """The venue."""
     match_number: _builtins.int
-    """The venue's number of the match, unique within venue and trade date."""
+    """The venue's number of the match; within venue and trade date, at most one trade of a number is not busted."""
     trade_date: _builtins.str
     """The day it counts for, `YYYY-MM-DD`."""
     price: _builtins.str
