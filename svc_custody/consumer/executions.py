@@ -6,6 +6,7 @@ A batch, its place in the log and its ledgers are one transaction.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from kernel.bus.port import BusReader
@@ -36,7 +37,7 @@ class Executions:
         self._ledgers = ledgers
         self._facts = facts
         self._calendars = calendars
-        self._affirm_seconds = affirm_seconds
+        self._affirm_after = timedelta(seconds=affirm_seconds)
 
     async def apply(self, transaction: Any, events: Sequence[RecordedEvent]) -> None:
         """Fold events of orders; those that are no executions are passed by.
@@ -75,7 +76,7 @@ class Executions:
         decisions = Decisions(await self._ledgers.load(transaction, account_ids, _need(ready, instruments.values())))
         terms = {name: self._terms(fact) for name, fact in instruments.items()}
         for execution in ready:
-            command = ApplyExecution(execution, terms[execution.instrument_id], self._affirm_seconds, locked.moment)
+            command = ApplyExecution(execution, terms[execution.instrument_id], self._affirm_after, locked.moment)
             decisions.decide(execution.account_id, command)
         await self._ledgers.record(transaction, locked, decisions)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -36,11 +37,11 @@ class Instrument(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ApplyExecution:
-    """Post, reverse or correct a trade; its instruction is affirmed `affirm_seconds` from now."""
+    """Post, reverse or correct a trade; its instruction is affirmed `affirm_after` from now."""
 
     execution: Execution
     instrument: Instrument
-    affirm_seconds: float
+    affirm_after: timedelta
     moment: Moment
 
 

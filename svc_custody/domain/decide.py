@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from decimal import Decimal
 
 from kernel.errors import FailedPreconditionError, FieldViolation, InvalidArgumentError, NotFoundError, Reason
@@ -133,7 +132,7 @@ def _post(book: Book, command: c.ApplyExecution, root: ExecutionKey) -> list[e.A
         cash_amount=payment.amount,
         settlement_date=settlement_date(root.trade_date, cycle, instrument.is_open),
         cycle_days=cycle,
-        affirm_time=moment.time + timedelta(seconds=command.affirm_seconds),
+        affirm_time=moment.time + command.affirm_after,
         create_time=moment.time,
         update_time=moment.time,
     )

@@ -81,7 +81,7 @@ class Ledger:
         name = exec_id or f"E{next(self._numbers)}"
         key = ExecutionKey("XSIM", TRADE_DATE, name)
         execution = c.Execution(key, kind, exec_ref_id, "ACC-1", "O1", "AAPL", side, Decimal(quantity), Decimal(price))
-        self.do(c.ApplyExecution(execution, instrument, 0.0, self.moment))
+        self.do(c.ApplyExecution(execution, instrument, timedelta(), self.moment))
         return name
 
     def affirm_all(self) -> None:
