@@ -72,7 +72,7 @@ def _quote(price: reference_price_service_pb2.ReferencePrice) -> Quote:
             price.venue_time.ToDatetime(tzinfo=UTC) if price.HasField("venue_time") else None,
             price.stale,
         )
-    except TrademeshError as error:
+    except (TrademeshError, ValueError, OverflowError) as error:
         raise _unavailable(f"the price of {price.instrument_id[:32]!r} is malformed") from error
 
 

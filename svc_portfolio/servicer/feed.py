@@ -112,23 +112,30 @@ class PortfolioFeed:
         try:
             await work()
         except Exception:
-            # A defect: without the tail the streams would show a calm that is not there.
             _logger.exception("the portfolio feed met a defect")
             for listener in self._all():
                 listener.fail(InternalError(Reason.INTERNAL, "the stream met a defect; open it again"))
-            raise
+            # Whoever enters next starts it anew.
+            tasks, self._tasks, self._cursor = self._tasks, [], None
+            for task in tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
 
     async def _tail(self) -> None:
         while True:
-            assert self._cursor is not None
-            batches = self._log.subscribe(self._cursor)
+            cursor = self._cursor
+            assert cursor is not None
+            batches = self._log.subscribe(cursor)
             try:
                 async for events in batches:
+                    # First: whoever enters while this batch is read starts behind it, and has its events from the database.
+                    self._cursor = events[-1].position
                     for moved in await self._moved(events):
                         for listener in tuple(self._listeners.get(moved.change.account_id, ())):
                             listener.offer(moved)
-                    self._cursor = events[-1].position
+                    cursor = self._cursor
             except TrademeshError as error:
+                self._cursor = cursor
                 _logger.warning("portfolio feed failed", extra={"fields": {"reason": str(error)}})
                 await asyncio.sleep(_RETRY_SECONDS)
             finally:

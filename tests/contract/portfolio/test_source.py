@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import NamedTuple
@@ -11,7 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from kernel.clock import SystemClock
+from kernel.errors import InternalError
 from kernel.ports import HeldLease, LogPosition
+from kernel.postgres import Database
 from kernel.streams import Item, Mailbox, PositionExpiredError
 from svc_portfolio.clients.marks import MarkBook
 from svc_portfolio.domain.executions import Execution, PositionKey
@@ -19,6 +21,7 @@ from svc_portfolio.domain.valuation import Quote
 from svc_portfolio.servicer.feed import PortfolioFeed
 from svc_portfolio.servicer.marking import Marker
 from svc_portfolio.servicer.source import PortfolioSource
+from svc_portfolio.store.reference import InstrumentRow, ReferenceStore
 from tests.contract.portfolio.conftest import Pair, Replica
 from tests.contract.portfolio.events import VENUE, OrderLog, instrument
 from tests.unit.portfolio.make import execution
@@ -158,3 +161,51 @@ async def test_one_instrument_alone(desk: Desk) -> None:
     await desk.execute(execution(3, "1", "5"), execution(4, "1", "5", position=PositionKey("ACC-1", "MSFT"), order_id="o2"))
     assert (await taken(mailbox)).event.position.change.instrument_id == "MSFT"
     await source.close()
+
+
+class SlowReference(ReferenceStore):
+    """Reference data whose first answer is held back."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+
+    async def instruments(self, instrument_ids: Collection[str]) -> dict[str, InstrumentRow]:
+        """See `ReferenceStore.instruments`."""
+        if not self.asked.is_set():
+            self.asked.set()
+            await self.answers.wait()
+        return await super().instruments(instrument_ids)
+
+
+async def test_who_resumes_while_a_batch_is_read_misses_nothing_of_it(desk: Desk) -> None:
+    stores = desk.replica.stores
+    reference = SlowReference(stores.database)
+    feed = PortfolioFeed(stores.log, reference, mark_seconds=NEVER_SECONDS)
+    mine: Mailbox[pb.StreamPortfolioResponse] = Mailbox()
+    theirs: Mailbox[pb.StreamPortfolioResponse] = Mailbox()
+    async with following(desk._replace(feed=feed), mine):
+        await desk.execute(execution(1, "10", "5"), execution(2, "7", "5", position=PositionKey("ACC-2", "AAPL"), order_id="o2"))
+        async with asyncio.timeout(10):
+            await reference.asked.wait()
+        other = PortfolioSource(feed, stores.reads, Marker(desk.marks, SystemClock()), "ACC-2", "")
+        await other.resume(str(LogPosition(0, 0)), theirs)
+        reference.answers.set()
+        assert (await taken(mine)).event.position.position.quantity == "10"
+        await desk.execute(execution(3, "1", "5", position=PositionKey("ACC-2", "AAPL"), order_id="o2"))
+        assert [(await taken(theirs)).event.position.change.version for _ in range(2)] == [1, 2]
+        await other.close()
+
+
+async def test_a_defect_ends_streams_and_the_next_one_starts_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    mailbox: Mailbox[pb.StreamPortfolioResponse] = Mailbox()
+    async with following(desk, mailbox):
+        with monkeypatch.context() as patched:
+            patched.setattr("svc_portfolio.servicer.feed.changed_position", None)
+            await desk.execute(execution(1, "10", "5"))
+            with pytest.raises(InternalError):
+                await mailbox.take(10.0)
+    fresh: Mailbox[pb.StreamPortfolioResponse] = Mailbox()
+    async with following(desk, fresh):
+        await desk.execute(execution(2, "10", "5"))
+        assert (await taken(fresh)).event.position.change.version == 2
