@@ -8,11 +8,13 @@
 The ladder: the other line, within `hold_seconds` and `hold_packets_max` → a re-request → a snapshot → a declared gap. What comes
 beyond the gap is held meanwhile. A session is newer if its name sorts after; packets of older ones are dropped, so a line that lags
 behind a restart cannot turn the stream back.
+
+Packets are believed: give it only datagrams of sources that are allowed. A number far beyond all others costs snapshots, no more.
 """
 
 from collections.abc import Iterable
 from enum import Enum, auto
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from kernel.itch.errors import MalformedError
 from kernel.itch.lines import LineWatch
@@ -113,18 +115,30 @@ class Arbiter:
         """
         steps: list[ArbiterStep] = []
         if session < self.session or (session == self.session and next_sequence < self.next_sequence):
+            if self._rung is _Rung.AWAITING_SNAPSHOT:
+                self._rung, self._deadline = _Rung.HOLDING, now
             self._climb(steps, now)
             return steps
         if session != self.session:
             self._begin(session, steps)
         first, self.next_sequence = self.next_sequence, next_sequence
-        self._known_end = max(self._known_end, next_sequence)
+        self._believe(next_sequence)
         self.counts.snapshots += 1
         steps.append(SnapshotAccepted(session, next_sequence, first, next_sequence - 1))
         self._rung = _Rung.NONE
         self._drain(steps)
         self._climb(steps, now)
         return steps
+
+    def _believe(self, next_sequence: int) -> None:
+        """The venue says where it is: what claims to be far beyond that is dropped, and found missing later if it was true."""
+        believable = [number for number in self._numbers if number <= next_sequence + self._limits.request_messages_max]
+        self.counts.dropped_packets += len(self._numbers) - len(believable)
+        self._held = {number: self._held[number] for number in believable}
+        self._numbers = believable
+        heapify(self._numbers)
+        self._known_end = max((packet.next_sequence for packet in self._held.values()), default=next_sequence)
+        self._known_end = max(self._known_end, next_sequence)
 
     def snapshot_failed(self, now: float) -> list[ArbiterStep]:
         """No snapshot can be had: declare the gap and go on behind it."""

@@ -13,6 +13,7 @@ from kernel.itch.arbiter import Arbiter
 from kernel.itch.steps import ArbiterStep, Delivered, GapDeclared, RequestNeeded, SessionBegan, SnapshotAccepted, SnapshotNeeded
 from sandbox.exchange.engine.state import VenueState
 from sandbox.exchange.exchange import Exchange
+from sandbox.exchange.market_data import publisher
 from sandbox.exchange.market_data.publisher import FeedSettings, ItchPublisher
 from sandbox.exchange.market_data.session_names import SessionNames
 from sandbox.exchange.tap import resting_orders
@@ -305,6 +306,20 @@ def test_a_slow_pace_delays_and_loses_nothing(tmp_path: Path) -> None:
     feed.rest()
     feed.check_books()
     assert feed.receiver.snapshots == feed.receiver.gaps == 0
+
+
+def test_too_much_waiting_begins_a_session_with_the_book_as_it_is_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed(tmp_path)
+    feed.pace = 1
+    feed.restart()
+    monkeypatch.setattr(publisher, "PENDING_MESSAGES_MAX", 40)
+    clients, dice = members(feed), random.Random(5)
+    for number in range(300):
+        act(feed, clients, dice, number)
+    feed.rest()
+    assert feed.publisher.counts.overruns > 0
+    feed.check_books()
+    assert feed.receiver.gaps == feed.receiver.snapshots == 0
 
 
 def test_a_snapshot_taken_at_any_moment_goes_on_where_the_feed_does(feed: Feed) -> None:

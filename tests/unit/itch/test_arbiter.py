@@ -94,6 +94,24 @@ def test_a_large_gap_goes_to_the_snapshot_at_once(arbiter: Arbiter) -> None:
     assert numbers(arbiter.snapshot(SESSION, 1_000, 0.1)) == [1_000]
 
 
+def test_a_number_that_nobody_can_believe_costs_a_snapshot_and_no_more(arbiter: Arbiter) -> None:
+    arbiter.receive("A", packet(2**60), 0.0)
+    arbiter.receive("A", encode_heartbeat(SESSION, 2**63), 0.0)
+    assert numbers(arbiter.receive("A", packet(3), 0.001)) == [3]
+    assert arbiter.tick(0.01) == [SnapshotNeeded(SESSION, 4)]
+    assert arbiter.snapshot(SESSION, 5, 0.1) == [SnapshotAccepted(SESSION, 5, 4, 4)]
+    assert arbiter.tick(1.0) == []
+    assert arbiter.held_packets == 0
+    assert numbers(arbiter.receive("A", packet(5), 1.1)) == [5]
+
+
+def test_a_snapshot_that_is_too_old_is_asked_for_again(arbiter: Arbiter) -> None:
+    arbiter.receive("A", packet(1_000), 0.0)
+    arbiter.tick(0.002)
+    assert numbers(arbiter.receive("B", packet(3, 4, 5), 0.01)) == [3, 4, 5]
+    assert arbiter.snapshot(SESSION, 4, 0.02) == [SnapshotNeeded(SESSION, 6)]
+
+
 def test_without_a_snapshot_the_gap_is_declared(arbiter: Arbiter) -> None:
     arbiter.receive("A", packet(1_000), 0.0)
     arbiter.tick(0.002)
