@@ -42,6 +42,7 @@ class Pages(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+        self.rfile.read(int(self.headers.get("content-length", "0")))
         self._answer(b"ticket")
 
     def _answer(self, body: bytes) -> None:

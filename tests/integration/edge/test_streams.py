@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from kernel.errors import Reason, UnavailableError
 from tests.integration.edge.backend import Backend, Orders
-from tests.integration.edge.test_rest import ORDER, PATH
+from tests.integration.edge.test_rest import PATH
 from tests.integration.edge.world import Edge, running
 from trademesh.oms.v1 import order_service_pb2 as oms
 
@@ -50,17 +48,6 @@ def test_a_stream_outlives_the_bound_of_unary_calls(edge: Edge, orders: Orders, 
     answer = edge.call("GET", STREAM, headers={"accept": accept})
     assert answer.body.count(b'"sequence"') == 2
     assert orders.deadlines[0] > 60
-
-
-def test_a_unary_call_does_not(edge: Edge, orders: Orders) -> None:
-    def late(request: Any, context: Any) -> None:
-        # The server's loop stands still, so that the edge's own bound is what ends the call.
-        threading.Event().wait(0.8)
-
-    orders.script = late
-    answer = edge.call("POST", PATH, ORDER)
-    assert (answer.status, answer.json["code"], answer.reason) == (504, 4, "OUTCOME_UNKNOWN"), answer.body
-    assert 0.3 < orders.deadlines[0] <= 0.4
 
 
 def test_the_end_stands_in_the_stream(edge: Edge, orders: Orders) -> None:

@@ -88,10 +88,10 @@ def _fields(message: Any) -> None:
     add("color", type=_TYPE.TYPE_ENUM, type_name=".test.v1.Color")
     add("colors", type=_TYPE.TYPE_ENUM, type_name=".test.v1.Color", label=_TYPE.LABEL_REPEATED)
     add("texts", type=_TYPE.TYPE_STRING, label=_TYPE.LABEL_REPEATED)
-    for name, kind in _MESSAGES.items():
-        add(name, type=_TYPE.TYPE_MESSAGE, type_name=f".{kind}")
-    for name, kind in _REPEATED.items():
-        add(name, type=_TYPE.TYPE_MESSAGE, type_name=f".{kind}", label=_TYPE.LABEL_REPEATED)
+    for name, message_name in _MESSAGES.items():
+        add(name, type=_TYPE.TYPE_MESSAGE, type_name=f".{message_name}")
+    for name, message_name in _REPEATED.items():
+        add(name, type=_TYPE.TYPE_MESSAGE, type_name=f".{message_name}", label=_TYPE.LABEL_REPEATED)
     for name, (key, value) in _MAPS.items():
         entry_name = "".join(part.title() for part in name.split("_")) + "Entry"
         entry = message.nested_type.add(name=entry_name)
