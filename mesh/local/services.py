@@ -13,12 +13,26 @@ from mesh.local.options import Options
 from mesh.local.parts import DATABASES, EXCHANGE_COMP_ID, HOST, MEMBER, REDIS, Doors, member_password, python_unit
 from mesh.local.probes import GrpcHealth
 from mesh.local.seed_data import TENANT, VENUE
-from mesh.local.sidecar import control_unit, egress_target, envoy_unit, proxies, write_secrets
+from mesh.local.sidecar import certificates, control_unit, egress_target, envoy_unit, proxies, write_secrets
 from mesh.local.state import own_directory, secret_file
 from mesh.local.topology import Topology
 from mesh.local.unit import Unit
 
 SERVICES = ("svc_oms", "svc_risk")
+CALLEES = {
+    "svc_custody": ("svc_oms", "svc_risk"),
+    "svc_gateway": ("svc_custody", "svc_marketdata", "svc_oms", "svc_portfolio", "svc_reporting", "svc_risk"),
+    "svc_marketdata": (),
+    "svc_oms": ("svc_risk",),
+    "svc_portfolio": ("svc_marketdata", "svc_oms", "svc_risk"),
+    "svc_reporting": ("svc_custody", "svc_oms", "svc_risk"),
+    "svc_risk": ("svc_oms",),
+}
+"""Whom each service calls; its Sidecar in `mesh/istio` allows no others."""
+FURTHER_PORTS = {"svc_gateway": {8_080: "http.sock"}}
+"""Inbound ports beside gRPC's, and the names of their sockets."""
+EDGE = "edge"
+"""The gateway's directory, in which it finds a certificate of its own."""
 VENUES_FILE = "venues.json"
 DRAIN_SECONDS = 20.0
 
@@ -36,13 +50,14 @@ def service_units(layout: Layout, options: Options, doors: Doors, after: tuple[s
     """
     names = {service: instances(service, options.replicas) for service in SERVICES}
     write_secrets(layout, [name for replicas in names.values() for name in replicas])
-    topology = Topology(proxies(layout, names))
+    layout.create_private(EDGE)
+    topology = Topology(proxies(layout, names, FURTHER_PORTS), {EDGE: certificates(layout, EDGE)})
     units = [control_unit(layout, topology, {}), *(envoy_unit(layout, proxy) for proxy in topology.proxies)]
     for service, replicas in names.items():
         for name in replicas:
             settings = _shared(layout, options, name, service)
-            own = _oms(layout, options, doors, name) if service == "svc_oms" else _risk(layout, doors, name)
-            units.append(_unit(layout, name, service, {**settings, **own}, after))
+            own = _oms(layout, options, doors, name) if service == "svc_oms" else _risk(doors)
+            units.append(_unit(layout, name, service, {**settings, **_targets(layout, name, service), **own}, after))
     return units
 
 
@@ -79,7 +94,7 @@ def _telemetry(layout: Layout, name: str) -> Path:
 
 
 def _oms(layout: Layout, options: Options, doors: Doors, name: str) -> dict[str, str]:
-    settings = {"RISK_TARGETS": egress_target(layout, name, "svc_risk")}
+    settings: dict[str, str] = {}
     if options.venue_link:
         session = {"venue": VENUE, "host": HOST, "port": doors.fix_port, "sender": MEMBER, "target": EXCHANGE_COMP_ID}
         login = {"username": MEMBER.lower(), "password": member_password(layout)}
@@ -89,6 +104,11 @@ def _oms(layout: Layout, options: Options, doors: Doors, name: str) -> dict[str,
     return settings
 
 
-def _risk(layout: Layout, doors: Doors, name: str) -> dict[str, str]:
+def _risk(doors: Doors) -> dict[str, str]:
     feed = {"PRICE_FEED_HOST": HOST, "PRICE_FEED_PORT": str(doors.feed_port), "PRICE_FEED_VENUE": VENUE}
-    return {"OMS_TARGETS": egress_target(layout, name, "svc_oms"), "FIRM_TENANT": TENANT, **feed}
+    return {"FIRM_TENANT": TENANT, **feed}
+
+
+def _targets(layout: Layout, name: str, service: str) -> dict[str, str]:
+    """Where an instance calls others: always its own sidecar's egress socket."""
+    return {f"{callee.removeprefix('svc_').upper()}_TARGETS": egress_target(layout, name, callee) for callee in CALLEES[service]}

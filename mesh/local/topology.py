@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,54 @@ from mesh.local.embedded import write_private
 
 
 @dataclass(frozen=True)
+class EdgeSite:
+    """Where the edge is.
+
+    Attributes:
+        address: to listen on.
+        port: of TCP.
+        names: DNS names and IP addresses of its server certificate.
+        identity: directory of its certificate as a workload, `edge`.
+        certificates: directory of its server certificate.
+        configuration: directory of its documents.
+        admin_socket: Envoy's administration.
+        authority_file: gets the PEM of the authority that signs the server certificate, for clients.
+        access_log: a file for one JSON line a request.
+        origins: of browsers' pages that may call.
+    """
+
+    address: str
+    port: int
+    names: tuple[str, ...]
+    identity: Path
+    certificates: Path
+    configuration: Path
+    admin_socket: Path
+    authority_file: Path
+    access_log: Path
+    origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Topology:
     """The workloads of a mesh.
 
     Attributes:
         proxies: the sidecars.
-        identities: certificate directories of workloads without a sidecar of ours, such as the edge, by service account.
+        identities: certificate directories of workloads without a sidecar of ours, by service account.
+        edge: the gateway; None for a mesh without one.
     """
 
     proxies: tuple[Proxy, ...]
     identities: Mapping[str, Path] = field(default_factory=dict)
+    edge: EdgeSite | None = None
 
     def write(self, path: Path) -> None:
         """Write it, mode 0600: it holds the sidecars' secrets."""
         document = {
             "proxies": [_document(proxy) for proxy in self.proxies],
             "identities": {account: str(directory) for account, directory in self.identities.items()},
+            "edge": None if self.edge is None else _edge_document(self.edge),
         }
         write_private(path, json.dumps(document, indent=1))
 
@@ -41,7 +73,20 @@ class Topology:
         """
         document = json.loads(path.read_text())
         identities = {account: Path(directory) for account, directory in document["identities"].items()}
-        return cls(tuple(_proxy(entry) for entry in document["proxies"]), identities)
+        edge = None if document["edge"] is None else _edge(document["edge"])
+        return cls(tuple(_proxy(entry) for entry in document["proxies"]), identities, edge)
+
+
+def _edge_document(site: EdgeSite) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(site).items()}
+
+
+def _edge(entry: Mapping[str, Any]) -> EdgeSite:
+    paths = {name: Path(entry[name]) for name in _EDGE_PATHS}
+    return EdgeSite(address=entry["address"], port=entry["port"], names=tuple(entry["names"]), origins=tuple(entry["origins"]), **paths)
+
+
+_EDGE_PATHS = ("identity", "certificates", "configuration", "admin_socket", "authority_file", "access_log")
 
 
 def _document(proxy: Proxy) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,9 +29,9 @@ Now = Callable[[], datetime.datetime]
 
 @dataclass(frozen=True)
 class Svid:
-    """A workload's certificate and private key as PEM, and what proves others: the root."""
+    """A certificate and its private key as PEM, and what proves others: the root. `name` is its SPIFFE id, or a server's first name."""
 
-    spiffe_id: str
+    name: str
     certificate: str
     key: str = field(repr=False)
     root: str
@@ -84,6 +85,19 @@ class Authority:
             spiffe_id: such as `spiffe://trademesh.local/ns/trading/sa/svc-oms`.
             seconds: how long it is valid, at least 1.
         """
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._issue(spiffe_id, [x509.UniformResourceIdentifier(spiffe_id)], usages, seconds)
+
+    def issue_server(self, names: Sequence[str], *, seconds: int) -> Svid:
+        """Return a new key and a certificate for it, for a TLS server that clients outside the mesh know by these names.
+
+        Args:
+            names: DNS names and IP addresses, at least one.
+            seconds: how long it is valid, at least 1.
+        """
+        return self._issue(names[0], [_general_name(name) for name in names], [ExtendedKeyUsageOID.SERVER_AUTH], seconds)
+
+    def _issue(self, title: str, names: list[x509.GeneralName], usages: list[x509.ObjectIdentifier], seconds: int) -> Svid:
         if seconds < 1:
             raise ValueError("a certificate is valid for at least a second")
         key, moment = ec.generate_private_key(ec.SECP256R1()), self._now()
@@ -97,14 +111,21 @@ class Authority:
             .not_valid_before(moment - datetime.timedelta(seconds=SKEW_SECONDS))
             .not_valid_after(expires_at)
             # Critical because the subject is empty (RFC 5280, 4.2.1.6).
-            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe_id)]), critical=True)
+            .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        return Svid(spiffe_id, _pem(certificate), _key_pem(key), self.root_pem, moment, expires_at)
+        return Svid(title, _pem(certificate), _key_pem(key), self.root_pem, moment, expires_at)
+
+
+def _general_name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey, trust_domain: str, moment: datetime.datetime) -> x509.Certificate:

@@ -23,6 +23,7 @@ from mesh.local.unit import CONFIGURATION_EXIT_CODE
 STEP_SECONDS = 0.5
 KEPT_KEYS_FILE = "issuer-keys.json"
 AUTHORITY_DIRECTORY = "ca"
+EDGE_AUTHORITY_DIRECTORY = "edge-ca"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,8 @@ def run(config: ControlConfig, stop: threading.Event) -> None:
         topology = Topology.read(config.topology_file)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError([f"TRADEMESH_TOPOLOGY_FILE: cannot be read: {config.topology_file} ({error})"]) from error
-    paths = Paths(config.manifests_directory, config.data_directory / AUTHORITY_DIRECTORY, config.data_directory / KEPT_KEYS_FILE)
+    data = config.data_directory
+    paths = Paths(config.manifests_directory, data / AUTHORITY_DIRECTORY, data / KEPT_KEYS_FILE, data / EDGE_AUTHORITY_DIRECTORY)
     plane = ControlPlane(
         topology,
         paths,

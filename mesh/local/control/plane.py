@@ -14,6 +14,7 @@ from mesh.local.compiler import Manifests, compile_mesh, load, registry
 from mesh.local.compiler.problems import ManifestError
 from mesh.local.compiler.proxies import NAMESPACE
 from mesh.local.compiler.tls import spiffe_id
+from mesh.local.control.doors import SERVICE_ACCOUNT, EdgePlane
 from mesh.local.control.keys import IssuerKeys, KeysError
 from mesh.local.embedded import write_private
 from mesh.local.topology import Topology
@@ -30,11 +31,12 @@ Now = Callable[[], datetime.datetime]
 
 @dataclass(frozen=True)
 class Paths:
-    """Where a control plane reads and writes: manifests, root key, kept keys of the issuer."""
+    """Where a control plane reads and writes: manifests, root key, kept keys of the issuer, root key of the edge's server certificates."""
 
     manifests: Path
     authority: Path
     kept_keys: Path
+    edge_authority: Path
 
 
 class ControlPlane:
@@ -70,6 +72,7 @@ class ControlPlane:
         self._now = now
         self._authority: Authority | None = None
         self._svids: dict[Path, Svid] = {}
+        self._edge: EdgePlane | None = None
         self._manifests: Manifests | None = None
         self._seen: dict[str, tuple[int, int]] = {}
         self._fetch_at = now()
@@ -88,6 +91,12 @@ class ControlPlane:
         compiled = compile_mesh(self._manifests, self._topology.proxies, {self._issuer: self._keys.current})
         trust_domain = self._manifests.mesh["trustDomain"]
         self._authority = Authority.open(self._paths.authority, trust_domain=trust_domain, now=self._now)
+        site = self._topology.edge
+        if site is not None:
+            self._edge = EdgePlane(
+                site, self._paths.edge_authority, issuer=self._issuer, certificate_seconds=self._certificate_seconds, now=self._now
+            )
+            self._edge.configure(self._manifests, self._keys.current)
         self._rotate()
         for proxy in self._topology.proxies:
             flip(proxy.configuration, compiled[proxy.instance].files())
@@ -115,6 +124,8 @@ class ControlPlane:
         except ManifestError as error:
             _logger.error("the last good configuration stays in force: %s", error)
             return
+        if self._edge is not None:
+            self._edge.configure(self._manifests, self._keys.current)
         written = sum(flip(proxy.configuration, compiled[proxy.instance].files()) for proxy in self._topology.proxies)
         _logger.info("configuration of %d sidecars replaced", written)
 
@@ -134,6 +145,9 @@ class ControlPlane:
         assert self._manifests is not None, "start first"
         accounts = {proxy.certificates: proxy.service_account for proxy in self._topology.proxies}
         accounts |= {directory: account for account, directory in self._topology.identities.items()}
+        if self._edge is not None and self._topology.edge is not None:
+            accounts[self._topology.edge.identity] = SERVICE_ACCOUNT
+            self._edge.rotate()
         moment = self._now()
         for directory, account in accounts.items():
             held = self._svids.get(directory)

@@ -11,6 +11,7 @@ import pytest
 from kernel.server_policy import OUTSIDE_PEERS, ServiceBinding
 from mesh.local.compiler.manifests import Manifests, load
 from mesh.local.compiler.registry import hosts, visible
+from mesh.local.services import CALLEES
 from mesh.local.sidecar import MANIFESTS
 from tests.contract.mesh.bindings import SERVED
 from tests.unit.mesh.workloads import shipped, workloads
@@ -85,3 +86,11 @@ def test_nothing_is_allowed_that_is_not_a_services_own() -> None:
     assert selected <= {service.replace("_", "-") for service in SERVED} | {"svc-gateway", "edge"}
     [deny] = [policy for policy in manifests.of("AuthorizationPolicy") if "selector" not in policy.spec]
     assert deny.spec == {}
+
+
+def test_whom_the_plan_lets_a_service_call_its_sidecar_lists() -> None:
+    manifests = shipped(workloads())
+    known = hosts(manifests)
+    for service, callees in CALLEES.items():
+        reachable = {host.name.partition(".")[0] for host in visible(manifests, known, {"app": service.replace("_", "-")}, "trading")}
+        assert {callee.replace("_", "-") for callee in callees} <= reachable, service
