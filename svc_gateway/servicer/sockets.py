@@ -121,6 +121,7 @@ class Sockets:
         if not check.ok:
             raise InvalidArgumentError(Reason.FIELD_INVALID, "a WebSocket handshake (RFC 6455) is expected at this path")
         await socket.prepare(request)
+        transport = request.transport
         bridge = Bridge(socket, user, authorization, self._backends, self._catalogue, settings.limits, self.counters)
         self._bridges.add(bridge)
         expiry = asyncio.create_task(self._end_with_token(bridge, user))
@@ -131,6 +132,9 @@ class Sockets:
             with contextlib.suppress(asyncio.CancelledError):
                 await expiry
             self._bridges.discard(bridge)
+            if transport is not None and transport.get_write_buffer_size() > 0:
+                # A client that reads nothing would keep a connection that is only closed, until its buffers are empty: for ever.
+                transport.abort()
             fields = {"principal": user.principal, "tenant": user.tenant, "close_code": socket.close_code or 0}
             _log.info("socket closed", extra={"fields": fields})
         return socket

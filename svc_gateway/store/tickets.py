@@ -66,15 +66,18 @@ class RedisTickets:
             raise ValueError(f"the ticket key must have at least {KEY_LENGTH_MIN} characters")
         self._key = hashlib.sha256(f"ticket\0{key.reveal()}".encode()).digest()
         self._ticket_ms = round(ticket_seconds * 1_000)
-        self._redis = redis.asyncio.Redis.from_url(
+        # Who comes while all connections are busy waits for one; the plain pool would refuse.
+        self._pool = redis.asyncio.BlockingConnectionPool.from_url(
             url.reveal(),
+            max_connections=8,
+            timeout=ANSWER_SECONDS,
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
-            max_connections=8,
             protocol=2,
             # A second GETDEL after a lost answer would find nothing; a new ticket is one request away.
             retry=Retry(NoBackoff(), 0),
         )
+        self._redis = redis.asyncio.Redis.from_pool(self._pool)
 
     async def issue(self, grant: Grant) -> str:
         """See `TicketStore.issue`."""

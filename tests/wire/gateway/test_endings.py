@@ -87,6 +87,10 @@ async def test_a_token_ends_a_socket_whose_client_does_not_read(gateway_world: W
     async with replica.open(user(expires_at=int(time.time()) + 2)) as socket:
         await socket.call("s", STREAM, account_id="ACC-1")
         await until(lambda: gateway_world.orders.sent > 0 and gateway_world.orders.streams == 0)
+        await until(lambda: not any(sample.value for sample in replica.sockets.samples() if sample.name == "gateway_sockets_open"))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not socket.socket.closed:
+                await socket.socket.receive()
 
 
 async def test_draining_ends_calls_and_sockets_and_takes_no_more(gateway_world: World, replica: Replica) -> None:
