@@ -55,6 +55,12 @@ def account(number: int, account_id: str, tenant: str = TENANT) -> RecordedEvent
     return recorded(LogPosition(number, 1), f"account-{account_id}", 1, "risk.v1.AccountCreated", message)
 
 
+def moved(account_id: str, tenant: str, number: int = 9) -> RecordedEvent:
+    """Return an update of an account: the second event of its stream."""
+    message = risk_events_pb2.AccountUpdated(account=reference_data_pb2.Account(account_id=account_id, tenant=tenant, version=2))
+    return recorded(LogPosition(number, 1), f"account-{account_id}", 2, "risk.v1.AccountUpdated", message)
+
+
 def instrument(number: int, instrument_id: str, currency: str = "USD", version: int = 1) -> RecordedEvent:
     """Return the creation of an instrument, or an update of it."""
     told = reference_data_pb2.Instrument(instrument_id=instrument_id, currency=currency, venue=VENUE, version=version)
