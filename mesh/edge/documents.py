@@ -10,7 +10,6 @@ is replaced: new keys, routes or limits need no restart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mesh.edge import access, filters, refusals
@@ -69,19 +68,22 @@ def documents(
 
     services = sorted({method.descriptor.containing_service.full_name for method in methods})
     lines, events = (filters.transcoder(options, contract.descriptor_set, services, sse=sse) for sse in (False, True))
-    host = virtual_host(options, grants, mesh_routes, sse=events, stream_script=checks(labels_lines=True))
-    chain = filters.http_filters(options, script=checks(labels_lines=False), transcoder=lines, public=PUBLIC_PATHS, tickets=(SOCKET_PATH,))
+    host = virtual_host(options, grants, mesh_routes, sse=events)
+    chain = filters.http_filters(
+        options,
+        script=checks(labels_lines=False),
+        stream_script=checks(labels_lines=True),
+        transcoder=lines,
+        public=PUBLIC_PATHS,
+        tickets=(SOCKET_PATH,),
+    )
     return Documents(_bootstrap(options), (_listener(options, host, chain),), tuple(clusters))
 
 
-def server_certificate(chain: Path, key: Path) -> Json:
-    """Return the document `edge.json` of `options.certificates`: the server certificate and its key, from files."""
-    secret = {
-        "@type": f"{_TLS}.Secret",
-        "name": _CERTIFICATE,
-        "tls_certificate": {"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}},
-    }
-    return {"resources": [secret]}
+def server_certificate(chain: str, key: str) -> Json:
+    """Return the document `edge.json` of `options.certificates`: certificate and key, both PEM, in one file, so that they change as one."""
+    pair = {"certificate_chain": {"inline_string": chain}, "private_key": {"inline_string": key}}
+    return {"resources": [{"@type": f"{_TLS}.Secret", "name": _CERTIFICATE, "tls_certificate": pair}]}
 
 
 def _listener(options: EdgeOptions, host: Json, chain: list[Json]) -> Json:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mesh.edge import filters
 from mesh.edge.access import Grant
-from mesh.edge.contract import Binding
 from mesh.edge.options import EdgeOptions
 
 Json = dict[str, Any]
@@ -36,9 +34,7 @@ def authority(workload: str, port: int) -> str:
     return f"{workload}.trading.svc.cluster.local:{port}"
 
 
-def virtual_host(
-    options: EdgeOptions, grants: Sequence[Grant], mesh_routes: Mapping[str, Sequence[Json]], *, sse: Json, stream_script: str
-) -> Json:
+def virtual_host(options: EdgeOptions, grants: Sequence[Grant], mesh_routes: Mapping[str, Sequence[Json]], *, sse: Json) -> Json:
     """Return the one virtual host of the edge.
 
     Args:
@@ -46,14 +42,16 @@ def virtual_host(
         grants: the methods to show.
         mesh_routes: the mesh's routes by authority, as `mesh.local.compiler` exports them.
         sse: the transcoder's configuration for Server-Sent Events.
-        stream_script: the Lua for routes of server streams.
 
     Raises:
         RouteError: a grant's workload has no route in the mesh.
     """
-    rest = [route for grant in grants if grant.method.streams_json for route in _stream_doors(options, grant, sse)]
-    methods = [_method(options, grant, mesh_routes, stream_script) for grant in grants]
-    host: Json = {"name": "edge", "domains": ["*"], "routes": [*_pages(mesh_routes), *rest, _rest_door(options), *methods]}
+    methods = [_method(options, grant, mesh_routes) for grant in grants]
+    host: Json = {
+        "name": "edge",
+        "domains": ["*"],
+        "routes": [*_pages(mesh_routes), _event_door(options, sse), _rest_door(options), *methods],
+    }
     if options.origins:
         host["typed_per_filter_config"] = {"envoy.filters.http.cors": _cors(options)}
     return host
@@ -92,27 +90,14 @@ def _waiting(options: EdgeOptions) -> Json:
     }
 
 
-def _stream_doors(options: EdgeOptions, grant: Grant, sse: Json) -> list[Json]:
-    """A stream's path for clients that accept Server-Sent Events; for the others it is like any path."""
+def _event_door(options: EdgeOptions, sse: Json) -> Json:
+    """The same for clients that accept Server-Sent Events: another style of streams, and no difference for single answers."""
     wanted = {"name": "accept", "string_match": {"contains": "text/event-stream", "ignore_case": True}}
-    return [
-        {
-            "name": f"{grant.method.path} events",
-            "match": {"safe_regex": {"regex": _regex(binding)}, "headers": [wanted]},
-            "typed_per_filter_config": {filters.TRANSCODER: sse},
-            **_waiting(options),
-        }
-        for binding in grant.method.bindings
-    ]
+    match = {"prefix": "/v1/", "headers": [wanted]}
+    return {"name": "events", "match": match, "typed_per_filter_config": {filters.TRANSCODER: sse}, **_waiting(options)}
 
 
-def _regex(binding: Binding) -> str:
-    forms = {"*": "[^/]+", "**": ".+"}
-    path = "".join("/" + forms.get(segment, re.escape(segment)) for segment in binding.segments)
-    return path + (f":{re.escape(binding.custom_verb)}" if binding.custom_verb else "")
-
-
-def _method(options: EdgeOptions, grant: Grant, mesh_routes: Mapping[str, Sequence[Json]], stream_script: str) -> Json:
+def _method(options: EdgeOptions, grant: Grant, mesh_routes: Mapping[str, Sequence[Json]]) -> Json:
     target, path = authority(grant.workload, _GRPC_PORT), grant.method.path
     action = dict(_chosen(mesh_routes, target, path)["route"]) | {"host_rewrite_literal": target}
     config: Json = {filters.RBAC: filters.route_rules(path, grant.roles)}
@@ -125,7 +110,7 @@ def _method(options: EdgeOptions, grant: Grant, mesh_routes: Mapping[str, Sequen
             timeout = f"{grant.timeout_seconds:g}s"
         action |= {"timeout": timeout, "max_grpc_timeout": timeout}
     if grant.method.streams_json:
-        config[filters.LUA] = {"@type": _LUA_PER_ROUTE, "source_code": {"inline_string": stream_script}}
+        config[filters.LUA] = {"@type": _LUA_PER_ROUTE, "name": filters.STREAMS}
     if grant.priority:
         config[filters.USER_RATE] = filters.user_rate(options.limits.user_priority_requests_per_second, options.limits.users_max)
     return {"name": path, "match": {"path": path}, "route": action, "typed_per_filter_config": config}

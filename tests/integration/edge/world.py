@@ -274,7 +274,7 @@ def write_certificate(folder: Path) -> Path:
     chain, private = tls / f"{number}.pem", tls / f"{number}.key"
     chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    flip(tls, {CERTIFICATE_FILE: json.dumps(server_certificate(chain, private))})
+    flip(tls, {CERTIFICATE_FILE: json.dumps(server_certificate(chain.read_text(), private.read_text()))})
     return chain
 
 
