@@ -89,7 +89,7 @@ class Mark(_message.Message):
     VENUE_TIME_FIELD_NUMBER: _builtins.int
     STALE_FIELD_NUMBER: _builtins.int
     price: _builtins.str
-    """The price, decimal greater than zero, in the instrument's currency."""
+    """The price, decimal, in the instrument's currency."""
     source: Global___MarkSource.ValueType
     """Where it comes from."""
     stale: _builtins.bool
