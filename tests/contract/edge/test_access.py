@@ -1,0 +1,80 @@
+"""The edge's table of access says what the services themselves say; neither drifts from the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import svc_custody.main
+import svc_marketdata.main
+import svc_oms.main
+import svc_portfolio.main
+import svc_reporting.main
+import svc_risk.main
+from kernel.server_policy import OUTSIDE_PEERS, MethodPolicy, ServiceBinding
+from mesh.edge import access
+from mesh.edge.contract import installed
+
+
+class Anything:
+    """Stands for whatever a service's parts are made of; nothing of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, *arguments: Any, **more: Any) -> Any:
+        return self
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+def bindings() -> dict[str, list[ServiceBinding]]:
+    """Return what each workload serves, as its composition root binds it."""
+    it: Any = Anything()
+    return {
+        "svc-oms": [svc_oms.main.order_binding(it), svc_oms.main.control_binding(it)],
+        "svc-risk": svc_risk.main.bindings(it, it, it, it, "firm"),
+        "svc-marketdata": svc_marketdata.main.bindings(it, it, it, it, it),
+        "svc-portfolio": svc_portfolio.main.bindings(it, it),
+        "svc-custody": svc_custody.main.bindings(it, it, it, it, it, "firm", sandbox=True),
+        "svc-reporting": svc_reporting.main.bindings(it, it, it),
+    }
+
+
+def policies() -> dict[str, tuple[str, MethodPolicy]]:
+    """Return each method's workload and policy, by path; the log's services are the same everywhere and for nobody outside."""
+    return {
+        f"/{binding.descriptor.full_name}/{name}": (workload, policy)
+        for workload, bound in bindings().items()
+        for binding in bound
+        for name, policy in binding.policies.items()
+    }
+
+
+POLICIES = policies()
+GRANTS = {grant.method.path: grant for grant in access.load(installed())}
+
+
+def test_the_table_shows_what_is_for_outside_and_nothing_else() -> None:
+    outside = {path for path, (_, policy) in POLICIES.items() if policy.peers == OUTSIDE_PEERS}
+    assert set(GRANTS) == outside
+
+
+@pytest.mark.parametrize("path", sorted(GRANTS))
+def test_a_row_says_what_the_service_says(path: str) -> None:
+    grant = GRANTS[path]
+    workload, policy = POLICIES[path]
+    assert grant.workload == workload
+    assert (grant.roles or frozenset()) == policy.roles
+    assert policy.user_required
+    if policy.priority:
+        assert grant.priority, "the edge must not hold up what the service lets pass"
+    if not grant.method.descriptor.server_streaming:
+        assert grant.timeout_seconds <= policy.timeout_seconds, "the service would give up first, and its caller would not know"
+
+
+def test_every_rest_door_is_in_the_table() -> None:
+    contract = installed()
+    assert access.missing(contract, list(GRANTS.values())) == []

@@ -1,0 +1,129 @@
+"""What an edge refuses to be made of: options, tables, routes and contracts that are wrong, each named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh.edge.access import AccessError, load
+from mesh.edge.contract import Contract, ContractError, installed
+from mesh.edge.documents import documents
+from mesh.edge.launch import flip
+from mesh.edge.lua_tables import script
+from mesh.edge.options import EdgeOptions, Limits
+from mesh.edge.routes import RouteError
+
+PUBLIC = {"kty": "EC", "crv": "P-256", "x": "a", "y": "b"}
+
+
+def options(**changes: Any) -> EdgeOptions:
+    fixed: dict[str, Any] = {"port": 8443, "issuer": "https://idp.test", "audience": "trademesh", "jwks": json.dumps({"keys": [PUBLIC]})}
+    paths = {name: Path(name) for name in ("certificates", "configuration", "admin_socket")}
+    return EdgeOptions(**{**fixed, **paths, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"port": 0}, "port"),
+        ({"port": 70_000}, "port"),
+        ({"issuer": ""}, "issuer"),
+        ({"origins": ("*",)}, "origins"),
+        ({"origins": ("https://desk.test/",)}, "origins"),
+        ({"jwks": "{"}, "jwks"),
+        ({"jwks": "[]"}, "jwks"),
+        ({"jwks": '{"keys":[]}'}, "jwks"),
+        ({"jwks": json.dumps({"keys": [{**PUBLIC, "d": "private"}]})}, "jwks"),
+        ({"jwks": json.dumps({"keys": [{"kty": "oct", "k": "shared"}]})}, "jwks"),
+    ],
+)
+def test_wrong_options(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        options(**changes)
+
+
+def test_wrong_limits() -> None:
+    with pytest.raises(ValueError, match="body_bytes_max"):
+        Limits(body_bytes_max=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[", "access.yaml"),
+        ("x: 1", "needs `services`"),
+        ("services: {a.B: {workload: svc-a}}", "needs `workload` and `methods`"),
+        ("services: {a.B: {workload: svc-a, methods: {}}}", "no service a.B"),
+        ("services: {trademesh.oms.v1.OrderService: {workload: 1, methods: {}}}", "workload"),
+        ("services: {trademesh.oms.v1.OrderService: {workload: svc-oms, methods: {Nothing: {roles: any}}}}", "no such method"),
+        ("services: {trademesh.oms.v1.OrderService: {workload: svc-oms, methods: {GetOrder: {}}}}", "needs `roles`"),
+        ("services: {trademesh.oms.v1.OrderService: {workload: svc-oms, methods: {GetOrder: {roles: []}}}}", "`roles`"),
+        ("services: {trademesh.oms.v1.OrderService: {workload: svc-oms, methods: {GetOrder: {roles: everybody}}}}", "`roles`"),
+        ("services: {trademesh.oms.v1.OrderService: {workload: svc-oms, methods: {GetOrder: {roles: any, role: x}}}}", "needs `roles`"),
+        (
+            "services: {trademesh.oms.v1.OrderService: {workload: svc-oms, methods: {GetOrder: {roles: any, timeout_seconds: 0}}}}",
+            "timeout",
+        ),
+        ("services: {trademesh.oms.v1.OrderService: {workload: svc-oms, methods: {GetOrder: {roles: any, priority: 1}}}}", "priority"),
+    ],
+)
+def test_wrong_tables(tmp_path: Path, text: str, named: str) -> None:
+    table = tmp_path / "access.yaml"
+    table.write_text(text)
+    with pytest.raises(AccessError, match=named):
+        load(installed(), table)
+
+
+@pytest.mark.parametrize(
+    ("match", "named"),
+    [
+        (None, "no route to svc-oms"),
+        ({"path": "/other"}, "no route of"),
+        ({"prefix": "/", "headers": []}, "more than its path"),
+        ({"safe_regex": {"regex": ".*"}}, "more than its path"),
+    ],
+)
+def test_routes_that_cannot_be_followed(match: Any, named: str) -> None:
+    contract = installed()
+    grants = [grant for grant in load(contract) if grant.workload == "svc-oms"]
+    routes = {"svc-oms.trading.svc.cluster.local:9000": [{"match": match, "route": {"cluster": "c"}}]} if match is not None else {}
+    with pytest.raises(RouteError, match=named):
+        documents(options(), contract, [], routes, grants)
+
+
+def test_the_first_route_that_matches_is_followed() -> None:
+    contract = installed()
+    grants = [grant for grant in load(contract) if grant.workload == "svc-oms"]
+    control = {"match": {"path": "/trademesh.oms.v1.OrderService/CancelOrder"}, "route": {"cluster": "control", "timeout": "3s"}}
+    rest = {"match": {"prefix": "/"}, "route": {"cluster": "orders", "timeout": "0s"}}
+    found = documents(options(), contract, [], {"svc-oms.trading.svc.cluster.local:9000": [control, rest]}, grants)
+    manager = found.listeners[0]["filter_chains"][0]["filters"][0]["typed_config"]
+    actions = {route["name"].rpartition("/")[2]: route["route"] for route in manager["route_config"]["virtual_hosts"][0]["routes"]}
+    assert (actions["CancelOrder"]["cluster"], actions["CancelOrder"]["max_grpc_timeout"]) == ("control", "3s")
+    assert (actions["CreateOrder"]["cluster"], actions["CreateOrder"]["max_grpc_timeout"]) == ("orders", "10s")
+    assert (actions["StreamOrderEvents"]["timeout"], actions["StreamOrderEvents"]["idle_timeout"]) == ("0s", "90s")
+
+
+def test_a_descriptor_without_its_imports_is_refused() -> None:
+    from google.protobuf import descriptor_pb2
+
+    lonely = descriptor_pb2.FileDescriptorProto(name="a.proto", dependency=["b.proto"])
+    with pytest.raises(ContractError, match=r"b\.proto"):
+        Contract(descriptor_pb2.FileDescriptorSet(file=[lonely]).SerializeToString())
+
+
+def test_two_methods_of_one_door_are_refused() -> None:
+    methods = installed().methods("trademesh.oms.v1.OrderService")
+    with pytest.raises(ContractError, match="shares its door"):
+        script([*methods, *methods], (), body_bytes_max=1, depth_max=1)
+
+
+def test_a_generation_replaces_the_one_before(tmp_path: Path) -> None:
+    for number in range(3):
+        flip(tmp_path, {"a.json": str(number)})
+        assert (tmp_path / "current" / "a.json").read_text() == str(number)
+        assert ((tmp_path / "current" / "a.json").stat().st_mode & 0o777) == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "current"]
