@@ -10,7 +10,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from kernel.errors import TrademeshError, UnavailableError
+from kernel.errors import Reason, TrademeshError, UnavailableError
 from kernel.ids import order_id
 from mesh.local import commands, screens
 from mesh.local.harness import LocalMesh
@@ -25,6 +25,7 @@ from trademesh.type.v1 import order_terms_pb2
 pytestmark = pytest.mark.e2e
 
 WAIT_SECONDS_MAX = 30.0
+SIDECAR_BYTES_MAX = 80_000_000
 ORDERS = "/trademesh.oms.v1.OrderService/"
 ADA = Caller("ada", TENANT, ("trader", "viewer"), ("ACC-1",))
 
@@ -112,7 +113,17 @@ def test_a_second_start_says_that_the_mesh_runs(mesh: LocalMesh, capsys: pytest.
 
 
 @pytest.mark.parametrize(
-    ("name", "quantity"), [("svc_oms-0", "11"), ("svc_risk-1", "12"), ("exchange", "13"), ("redis", "14"), ("postgres", "15")]
+    ("name", "quantity"),
+    [
+        ("svc_oms-0", "11"),
+        ("svc_risk-1", "12"),
+        ("exchange", "13"),
+        ("redis", "14"),
+        ("postgres", "15"),
+        ("envoy-svc_oms-0", "16"),
+        ("envoy-svc_risk-1", "17"),
+        ("control", "18"),
+    ],
 )
 def test_a_killed_part_comes_back_and_trading_goes_on(mesh: LocalMesh, name: str, quantity: str) -> None:
     mesh.await_ready()
@@ -124,6 +135,25 @@ def test_a_killed_part_comes_back_and_trading_goes_on(mesh: LocalMesh, name: str
         place(operator, f"e2e-after-{name}", quantity)
         until(filled(operator, f"e2e-after-{name}"))
     assert mesh.instance(name).restarts >= 1
+
+
+def test_services_speak_to_each_other_through_their_sidecars_alone(mesh: LocalMesh) -> None:
+    """With its sidecar stopped, a replica of the order service cannot ask risk; with it running again, it can."""
+    mesh.await_ready()
+    [first, _] = mesh.instances("svc_oms")
+    for item in mesh.instances("envoy"):
+        assert item.pid is not None
+        assert psutil.Process(item.pid).memory_info().rss <= SIDECAR_BYTES_MAX, item.name
+    mesh.kill(f"envoy-{first.name}", signal.SIGSTOP)
+    try:
+        with mesh.operator(ADA) as operator, pytest.raises(TrademeshError) as refusal:
+            # The operator asks the first replica first.
+            operator.call("svc_oms", ORDERS + "CreateOrder", buy("cut-off", "19"), order_service_pb2.CreateOrderResponse, repeatable=False)
+        assert refusal.value.reason is Reason.RISK_UNAVAILABLE
+    finally:
+        mesh.kill(f"envoy-{first.name}", signal.SIGCONT)
+    with mesh.operator(ADA) as operator:
+        place(operator, "cut-off", "19")
 
 
 def test_the_exchange_can_be_told_what_to_do(mesh: LocalMesh) -> None:
