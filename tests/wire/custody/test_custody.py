@@ -14,7 +14,7 @@ from tests.integration.custody.audit import audit
 from tests.integration.custody.world import AAPL, USD, Custodian, Orders, Reference
 from tests.wire.custody.serving import COMPLIANCE, FIRM_OPERATIONS, OPERATIONS, TRADER, Custody, RefusedError, key, serving, user
 from trademesh.custody.v1 import custody_service_pb2 as pb
-from trademesh.custody.v1 import settlement_pb2
+from trademesh.custody.v1 import ledger_pb2, settlement_pb2
 from trademesh.type.v1.log_position_pb2 import LogPosition
 
 
@@ -166,7 +166,7 @@ async def test_holds_go_through_their_states_once(custody: Custody) -> None:
     assert [hold.hold_id for hold in listed.holds] == [held[1].hold_id]
     rest = pb.ListHoldsRequest(account_id="ACC-1", page_size=1, page_token=listed.next_page_token)
     assert [hold.hold_id for hold in (await custody.call("ListHolds", rest, TRADER)).holds] == [held[0].hold_id]
-    other_filter = pb.ListHoldsRequest(account_id="ACC-1", state=1, page_token=listed.next_page_token)
+    other_filter = pb.ListHoldsRequest(account_id="ACC-1", state=settlement_pb2.HOLD_STATE_ACTIVE, page_token=listed.next_page_token)
     assert await refusal(custody, "ListHolds", other_filter) == ("INVALID_ARGUMENT", Reason.PAGE_TOKEN_INVALID)
     assert await custody.custodian.balance(USD) == ("6", "0", "0", "0")
 
@@ -210,7 +210,10 @@ async def test_a_trade_is_followed_to_its_settlement(custody: Custody, orders: O
     moved = await custody.call("AdvanceBusinessDate", advance, FIRM_OPERATIONS)
     assert (moved.previous_date, moved.business_date) == ("2026-11-20", "2026-11-23")
     assert await custody.call("AdvanceBusinessDate", advance, FIRM_OPERATIONS) == moved
-    settled = await custody.call("ListSettlements", pb.ListSettlementsRequest(account_id="ACC-1", state=3, settlement_date="2026-11-23"))
+    settled = await custody.call(
+        "ListSettlements",
+        pb.ListSettlementsRequest(account_id="ACC-1", state=settlement_pb2.SETTLEMENT_STATE_SETTLED, settlement_date="2026-11-23"),
+    )
     assert [one.settled_date for one in settled.settlements] == ["2026-11-23"] * 2
     get = pb.GetSettlementRequest(account_id="ACC-1", settlement_id=instruction.settlement_id)
     assert (await custody.call("GetSettlement", get, TRADER)).settlement.state == 3
@@ -247,7 +250,7 @@ async def test_entries_come_in_pages_newest_first(custody: Custody, orders: Orde
     assert [(entry.version, entry.line) for entry in seen] == [(2, 4), (2, 3), (2, 2), (2, 1), (1, 2), (1, 1)]
     assert [entry.event_type for entry in seen] == ["custody.v1.TradePosted"] * 4 + ["custody.v1.DepositPosted"] * 2
     assert seen[0].reference_id == "XSIM/2026-11-20/E1"
-    only = pb.ListLedgerEntriesRequest(account_id="ACC-1", asset_type=2, asset_id="AAPL")
+    only = pb.ListLedgerEntriesRequest(account_id="ACC-1", asset_type=ledger_pb2.ASSET_TYPE_SECURITY, asset_id="AAPL")
     assert [entry.entry.amount for entry in (await custody.call("ListLedgerEntries", only, TRADER)).entries] == ["-5", "5"]
 
 
