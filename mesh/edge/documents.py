@@ -26,6 +26,7 @@ CERTIFICATE_FILE = "edge.json"
 
 _CERTIFICATE = "edge"
 _OWNER_ONLY = 0o600
+_HCM_NAME = "envoy.filters.network.http_connection_manager"
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 # What only the mesh says of a caller. Clients on this machine would otherwise count as inside it.
@@ -94,7 +95,9 @@ def _listener(options: EdgeOptions, host: Json, chain: list[Json]) -> Json:
         "listener_filters_timeout": f"{options.limits.headers_seconds:g}s",
         "filter_chains": [
             {
-                "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": _manager(options, host, chain)}],
+                "filters": [
+                    {"name": "envoy.filters.network.http_connection_manager", "typed_config": _http_connections(options, host, chain)}
+                ],
                 "transport_socket": _tls(options),
                 "transport_socket_connect_timeout": f"{options.limits.headers_seconds:g}s",
             }
@@ -102,7 +105,7 @@ def _listener(options: EdgeOptions, host: Json, chain: list[Json]) -> Json:
     }
 
 
-def _manager(options: EdgeOptions, host: Json, chain: list[Json]) -> Json:
+def _http_connections(options: EdgeOptions, host: Json, chain: list[Json]) -> Json:
     limits = options.limits
     return {
         "@type": _HCM,

@@ -155,7 +155,7 @@ end
 function envoy_on_request(handle)
   local headers = handle:headers()
   if headers:getNumValues("authorization") > 1 then return handle:respond({[":status"] = "401"}, "") end
-  local target = headers:get(":path")
+  local target = headers:get(":path") or ""
   local content_type = headers:get("content-type")
   if content_type and sub(content_type, 1, 16) == "application/grpc" then
     if not GRPC[target] then return handle:respond({[":status"] = "404"}, "") end

@@ -7,7 +7,7 @@ import sys
 
 from mesh.local import commands, screens
 from mesh.local.layout import Layout, LocalMeshError
-from mesh.local.options import Options
+from mesh.local.options import SERVICES, Options
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _options(parsed: argparse.Namespace) -> Options:
     return Options(
         replicas=parsed.replicas,
+        services=tuple(parsed.services.split(",")),
         venue_link=not parsed.no_venue_link,
         bus=not parsed.no_bus,
         exchange_flow=not parsed.no_exchange_flow,
@@ -47,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     commands_parser = parser.add_subparsers(dest="command", required=True, metavar="up|down|status|logs")
     starting = argparse.ArgumentParser(add_help=False)
     starting.add_argument("--replicas", type=int, default=2, help="of each service (2)")
-    starting.add_argument("--ephemeral-ports", action="store_true", help="the exchange takes any free ports on 127.0.0.1")
+    starting.add_argument("--services", default=",".join(SERVICES), metavar="A,B", help="which of our services run (all)")
+    starting.add_argument("--ephemeral-ports", action="store_true", help="edge, issuer and exchange take any free ports on 127.0.0.1")
     starting.add_argument("--no-venue-link", action="store_true", help="leave orders unsent")
     starting.add_argument("--no-bus", action="store_true", help="publish nothing on the bus; consumers read the logs")
     starting.add_argument("--no-exchange-flow", action="store_true", help="no synthetic participants")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from mesh.local.layout import DIRECTORY_KEY, Layout
 from mesh.local.options import Options, Surroundings
+from mesh.local.outside import AUTHORITY_FACT, EDGE_FACT, ISSUER_FACT
 from mesh.local.parts import (
     CONTROL_SOCKET,
     DATABASES,
@@ -13,12 +14,16 @@ from mesh.local.parts import (
     HOST,
     REDIS,
     Doors,
+    FeedLines,
     bus_units,
     database_units,
     exchange_unit,
+    issuer_unit,
+    issuer_url,
     python_unit,
 )
-from mesh.local.services import SERVICES, instances, service_units
+from mesh.local.services import SCHEMAS, Surrounding, instances, service_proxies, service_units
+from mesh.local.topology import EdgeSite
 from mesh.local.unit import Unit
 
 SEED, LINKS = "seed", "links"
@@ -42,14 +47,35 @@ def build_plan(layout: Layout, options: Options, environment: Surroundings) -> P
         LocalMeshError: a port is taken.
     """
     doors = Doors.choose(options, environment)
-    infrastructure = [*database_units(layout, SERVICES, environment), *bus_units(layout, environment)]
+    infrastructure = [*database_units(layout, [name for name in options.services if name in SCHEMAS], environment)]
+    infrastructure += bus_units(layout, environment)
     needed = tuple(unit.name for unit in infrastructure if unit.name in (DATABASES, REDIS))
-    units = [*infrastructure, exchange_unit(layout, options, doors), *service_units(layout, options, doors, needed)]
+    sidecars = service_proxies(layout, options)
+    lines = [FeedLines.of(proxy.address) for proxy in sidecars if proxy.service_account == "svc-marketdata"]
+    units = [*infrastructure, exchange_unit(layout, options, doors, lines)]
+    own_issuer = issuer_url(doors)
+    if environment.issuer is None or environment.jwks_uri is None:
+        units.append(issuer_unit(layout, doors))
+        around = Surrounding(doors, own_issuer, f"{own_issuer}/jwks", environment.origins)
+    else:
+        around = Surrounding(doors, environment.issuer, environment.jwks_uri, environment.origins)
+    own, site = service_units(layout, options, around, sidecars, needed)
+    units += own
     control = [str(layout.private(EXCHANGE) / CONTROL_SOCKET), *(["--venue"] if options.venue_link else [])]
-    everybody = tuple(name for service in SERVICES for name in instances(service, options.replicas))
+    everybody = tuple(proxy.instance for proxy in sidecars)
     units.append(replace(python_unit(layout, LINKS, LINKS, "mesh.local.links", *control, environment={}), after=everybody))
     if options.seed:
         state = {DIRECTORY_KEY: str(layout.root)}
         after = tuple(instances("svc_risk", options.replicas)[:1])
         units.append(replace(python_unit(layout, SEED, SEED, "mesh.local.seed", environment=state), after=after))
-    return Plan(tuple(units), {"exchange_fix": f"{HOST}:{doors.fix_port}", "exchange_feed": f"{HOST}:{doors.feed_port}"})
+    return Plan(tuple(units), _facts(doors, around, site))
+
+
+def _facts(doors: Doors, around: Surrounding, site: EdgeSite) -> dict[str, str]:
+    return {
+        EDGE_FACT: f"{site.address}:{site.port}",
+        AUTHORITY_FACT: str(site.authority_file),
+        ISSUER_FACT: around.issuer,
+        "exchange_fix": f"{HOST}:{doors.fix_port}",
+        "exchange_feed": f"{HOST}:{doors.feed_port}",
+    }

@@ -1,24 +1,29 @@
-"""The units of our own services and of their sidecars: two replicas of each, told by which authority they reach the others."""
+"""The units of our own services, of their sidecars and of the edge: two replicas of each service, told how they reach the others."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mesh.local.compiler import Proxy
+from mesh.local.edge import edge_site, edge_unit
 from mesh.local.embedded import ADDRESS_FILE, write_private
 from mesh.local.layout import Layout
 from mesh.local.operator import SECRET_FILE
-from mesh.local.options import Options
-from mesh.local.parts import DATABASES, EXCHANGE_COMP_ID, HOST, MEMBER, REDIS, Doors, member_password, python_unit
+from mesh.local.options import SERVICES, Options
+from mesh.local.parts import DATABASES, EXCHANGE_COMP_ID, HOST, MEMBER, REDIS, Doors, FeedLines, member_password, python_unit
 from mesh.local.probes import GrpcHealth
 from mesh.local.seed_data import TENANT, VENUE
-from mesh.local.sidecar import certificates, control_unit, egress_target, envoy_unit, proxies, write_secrets
+from mesh.local.sidecar import control_unit, egress_target, envoy_unit, proxies, write_secrets
 from mesh.local.state import own_directory, secret_file
-from mesh.local.topology import Topology
+from mesh.local.topology import EdgeSite, Topology
 from mesh.local.unit import Unit
 
-SERVICES = ("svc_oms", "svc_risk")
+SCHEMAS = tuple(service for service in SERVICES if service != "svc_gateway")
+"""Services with a schema in the database."""
+BUS_USERS = tuple(service for service in SERVICES if service != "svc_marketdata")
 CALLEES = {
     "svc_custody": ("svc_oms", "svc_risk"),
     "svc_gateway": ("svc_custody", "svc_marketdata", "svc_oms", "svc_portfolio", "svc_reporting", "svc_risk"),
@@ -29,12 +34,12 @@ CALLEES = {
     "svc_risk": ("svc_oms",),
 }
 """Whom each service calls; its Sidecar in `mesh/istio` allows no others."""
-FURTHER_PORTS = {"svc_gateway": {8_080: "http.sock"}}
+HTTP_SOCKET = "http.sock"
+FURTHER_PORTS = {"svc_gateway": {8_080: HTTP_SOCKET}}
 """Inbound ports beside gRPC's, and the names of their sockets."""
-EDGE = "edge"
-"""The gateway's directory, in which it finds a certificate of its own."""
 VENUES_FILE = "venues.json"
 DRAIN_SECONDS = 20.0
+AFFIRM_SECONDS = "1"
 
 
 def instances(service: str, replicas: int) -> list[str]:
@@ -42,23 +47,42 @@ def instances(service: str, replicas: int) -> list[str]:
     return [f"{service}-{number}" for number in range(replicas)]
 
 
-def service_units(layout: Layout, options: Options, doors: Doors, after: tuple[str, ...]) -> list[Unit]:
-    """Write every instance's secret, and return the units of the services, their sidecars and the control process.
+@dataclass(frozen=True)
+class Surrounding:
+    """What a plan of services needs to know of the rest: the ports, whose tokens are good, and the origins of browsers' pages."""
+
+    doors: Doors
+    issuer: str
+    jwks_uri: str
+    origins: tuple[str, ...]
+
+
+def service_proxies(layout: Layout, options: Options) -> tuple[Proxy, ...]:
+    """Write every instance's secret and return the sidecars of all instances.
 
     Raises:
         LocalMeshError: no block of addresses is free.
     """
-    names = {service: instances(service, options.replicas) for service in SERVICES}
+    names = {service: instances(service, options.replicas) for service in options.services}
     write_secrets(layout, [name for replicas in names.values() for name in replicas])
-    layout.create_private(EDGE)
-    topology = Topology(proxies(layout, names, FURTHER_PORTS), {EDGE: certificates(layout, EDGE)})
-    units = [control_unit(layout, topology, {}), *(envoy_unit(layout, proxy) for proxy in topology.proxies)]
-    for service, replicas in names.items():
-        for name in replicas:
-            settings = _shared(layout, options, name, service)
-            own = _oms(layout, options, doors, name) if service == "svc_oms" else _risk(doors)
-            units.append(_unit(layout, name, service, {**settings, **_targets(layout, name, service), **own}, after))
-    return units
+    return proxies(layout, names, FURTHER_PORTS)
+
+
+def service_units(
+    layout: Layout, options: Options, around: Surrounding, found: Sequence[Proxy], after: tuple[str, ...]
+) -> tuple[list[Unit], EdgeSite]:
+    """Return the units of the services, their sidecars, the control process and the edge, and where the edge is."""
+    site = edge_site(layout, around.doors.edge_port, around.origins)
+    control = control_unit(layout, Topology(tuple(found), edge=site), {"ISSUER": around.issuer, "JWKS_URI": around.jwks_uri})
+    units = [control, edge_unit(layout, site), *(envoy_unit(layout, proxy) for proxy in found)]
+    for proxy in found:
+        service = proxy.instance.rpartition("-")[0]
+        settings = _shared(layout, proxy.instance, service) | _own(layout, options, around, proxy)
+        if options.bus and service in BUS_USERS:
+            settings["REDIS_URL_FILE"] = str(layout.private(REDIS) / ADDRESS_FILE)
+        settings |= _targets(layout, options, proxy.instance, service)
+        units.append(_unit(layout, proxy.instance, service, settings, after))
+    return units, site
 
 
 def _unit(layout: Layout, name: str, service: str, settings: dict[str, str], after: tuple[str, ...]) -> Unit:
@@ -71,7 +95,7 @@ def _unit(layout: Layout, name: str, service: str, settings: dict[str, str], aft
     )
 
 
-def _shared(layout: Layout, options: Options, name: str, service: str) -> dict[str, str]:
+def _shared(layout: Layout, name: str, service: str) -> dict[str, str]:
     """What every service is told."""
     private = layout.private(name)
     token_key = own_directory(layout.data("secrets")) / f"{service}.token-key"
@@ -80,12 +104,11 @@ def _shared(layout: Layout, options: Options, name: str, service: str) -> dict[s
         "INSTANCE": name,
         "SOCKET_PATH": str(layout.socket(name)),
         "SIDECAR_SECRET_FILE": str(private / SECRET_FILE),
-        "DATABASE_DSN_FILE": str(layout.private(DATABASES) / f"{service}.dsn"),
         "TOKEN_KEY_FILE": str(token_key),
         "TELEMETRY_FOLDER": str(_telemetry(layout, name)),
     }
-    if options.bus:
-        settings["REDIS_URL_FILE"] = str(layout.private(REDIS) / ADDRESS_FILE)
+    if service in SCHEMAS:
+        settings["DATABASE_DSN_FILE"] = str(layout.private(DATABASES) / f"{service}.dsn")
     return settings
 
 
@@ -93,22 +116,39 @@ def _telemetry(layout: Layout, name: str) -> Path:
     return own_directory(own_directory(layout.data("telemetry")) / name)
 
 
-def _oms(layout: Layout, options: Options, doors: Doors, name: str) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    if options.venue_link:
-        session = {"venue": VENUE, "host": HOST, "port": doors.fix_port, "sender": MEMBER, "target": EXCHANGE_COMP_ID}
-        login = {"username": MEMBER.lower(), "password": member_password(layout)}
-        path = layout.private(name) / VENUES_FILE
-        write_private(path, json.dumps({"venues": [{**session, **login}]}))
-        settings["VENUES_FILE"] = str(path)
-    return settings
+def _own(layout: Layout, options: Options, around: Surrounding, proxy: Proxy) -> dict[str, str]:
+    """What an instance is told beside that."""
+    doors = around.doors
+    match proxy.service_account:
+        case "svc-oms":
+            return _venue(layout, doors, proxy.instance) if options.venue_link else {}
+        case "svc-risk":
+            return {"FIRM_TENANT": TENANT, "PRICE_FEED_HOST": HOST, "PRICE_FEED_PORT": str(doors.feed_port), "PRICE_FEED_VENUE": VENUE}
+        case "svc-marketdata":
+            lines = FeedLines.of(proxy.address)
+            feed = {"ITCH_A": lines.a, "ITCH_B": lines.b, "ITCH_SOURCES": HOST, "VENUE": VENUE}
+            return feed | {"ITCH_REREQUEST": f"{HOST}:{doors.itch_request_port}", "ITCH_SNAPSHOT": f"{HOST}:{doors.itch_snapshot_port}"}
+        case "svc-custody":
+            return {"FIRM_TENANT": TENANT, "SANDBOX_CLOCK": "true", "AFFIRM_SECONDS": AFFIRM_SECONDS}
+        case "svc-portfolio":
+            return {"PRICE_VENUES": VENUE}
+        case "svc-gateway":
+            origins = {"ALLOWED_ORIGINS": ",".join(around.origins)} if around.origins else {}
+            pages = {"HTTP_SOCKET_PATH": str(layout.private(proxy.instance) / HTTP_SOCKET), "TOKEN_URL": f"{around.issuer}/token"}
+            return pages | origins
+        case _:
+            return {}
 
 
-def _risk(doors: Doors) -> dict[str, str]:
-    feed = {"PRICE_FEED_HOST": HOST, "PRICE_FEED_PORT": str(doors.feed_port), "PRICE_FEED_VENUE": VENUE}
-    return {"FIRM_TENANT": TENANT, **feed}
+def _venue(layout: Layout, doors: Doors, name: str) -> dict[str, str]:
+    session = {"venue": VENUE, "host": HOST, "port": doors.fix_port, "sender": MEMBER, "target": EXCHANGE_COMP_ID}
+    login = {"username": MEMBER.lower(), "password": member_password(layout)}
+    path = layout.private(name) / VENUES_FILE
+    write_private(path, json.dumps({"venues": [{**session, **login}]}))
+    return {"VENUES_FILE": str(path)}
 
 
-def _targets(layout: Layout, name: str, service: str) -> dict[str, str]:
+def _targets(layout: Layout, options: Options, name: str, service: str) -> dict[str, str]:
     """Where an instance calls others: always its own sidecar's egress socket."""
-    return {f"{callee.removeprefix('svc_').upper()}_TARGETS": egress_target(layout, name, callee) for callee in CALLEES[service]}
+    callees = [callee for callee in CALLEES[service] if callee in options.services]
+    return {f"{callee.removeprefix('svc_').upper()}_TARGETS": egress_target(layout, name, callee) for callee in callees}

@@ -37,7 +37,7 @@ def inbound(proxy: Proxy, port: int, mesh: Mapping[str, Any], filters: Sequence[
         "validate_clusters": False,
     }
     manager = {
-        **_manager(f"inbound_{port}", route_config, [*filters, _grpc_stats(), _router()]),
+        **_http_connections(f"inbound_{port}", route_config, [*filters, _grpc_stats(), _router()]),
         "forward_client_cert_details": mesh["defaultConfig"]["proxyHeaders"]["forwardedClientCert"],
         "set_current_client_cert_details": {"subject": True, "dns": True, "uri": True},
         # Before any filter: what callers say of themselves is never mistaken for what filters find out.
@@ -68,7 +68,9 @@ def inbound(proxy: Proxy, port: int, mesh: Mapping[str, Any], filters: Sequence[
 def outbound(proxy: Proxy, virtual_hosts: Sequence[Json]) -> Json:
     """Return the listener of the application's own calls, which ask for `host:port` by their authority."""
     manager = {
-        **_manager(EGRESS, {"name": EGRESS, "virtual_hosts": list(virtual_hosts), "validate_clusters": False}, [_grpc_stats(), _router()]),
+        **_http_connections(
+            EGRESS, {"name": EGRESS, "virtual_hosts": list(virtual_hosts), "validate_clusters": False}, [_grpc_stats(), _router()]
+        ),
         "forward_client_cert_details": "SANITIZE",
     }
     return {
@@ -80,7 +82,7 @@ def outbound(proxy: Proxy, virtual_hosts: Sequence[Json]) -> Json:
     }
 
 
-def _manager(name: str, route_config: Json, filters: Sequence[Json]) -> Json:
+def _http_connections(name: str, route_config: Json, filters: Sequence[Json]) -> Json:
     return {
         "@type": _HCM,
         "stat_prefix": name,

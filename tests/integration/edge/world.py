@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,7 @@ def running(
     origins: tuple[str, ...] = (),
     issuer: Issuer | None = None,
     timeout: str = "0s",
+    alter: Callable[[Json], None] = lambda manager: None,
 ) -> Iterator[Edge]:
     """Run an edge in front of workloads' sockets until the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="tme-", dir="/tmp"))
@@ -225,6 +226,7 @@ def running(
     added = [{"header": {"key": key, "value": value}} for key, value in ((SECRET_HEADER, SECRET), (PEER_HEADER, peer))]
     manager = found.listeners[0]["filter_chains"][0]["filters"][0]["typed_config"]
     manager["route_config"]["virtual_hosts"][0]["request_headers_to_add"] = added
+    alter(manager)
     publish(options, found)
     with (folder / "envoy.log").open("wb") as log:
         process = subprocess.Popen(command(options.configuration), stdout=log, stderr=subprocess.STDOUT)

@@ -24,7 +24,8 @@ from mesh.local.control.keys import IssuerKeys
 from mesh.local.control.plane import ControlPlane, Paths
 from mesh.local.layout import Layout
 from mesh.local.operator import TRUST_DOMAIN
-from mesh.local.sidecar import GRPC_PORT, MANIFESTS, envoy_unit, proxies, write_secrets
+from mesh.local.services import FURTHER_PORTS
+from mesh.local.sidecar import ENVOY, GRPC_PORT, MANIFESTS, envoy_unit, proxies, write_secrets
 from mesh.local.supervisor import Supervisor
 from mesh.local.topology import Topology
 from tests.integration.mesh.application import Application, serving
@@ -68,6 +69,13 @@ class World:
     applications: Mapping[str, Application]
     issuer: Issuer
     manifests: Path
+    supervisor: Supervisor
+
+    def sidecar_pid(self, instance: str) -> int:
+        """Return the process id of an instance's Envoy."""
+        pid = self.supervisor.report.instance(f"{ENVOY}-{instance}").pid
+        assert pid is not None, instance
+        return pid
 
     def proxy(self, instance: str) -> Proxy:
         """Return a sidecar."""
@@ -134,13 +142,15 @@ async def running(root: Path, instances: Mapping[str, list[str]]) -> AsyncIterat
     names = [name for replicas in instances.values() for name in replicas]
     write_secrets(layout, names)
     # The edge's port is its own matter; here it only calls.
-    sidecars = tuple(replace(proxy, applications={}) if proxy.service_account == "edge" else proxy for proxy in proxies(layout, instances))
+    sidecars = tuple(
+        replace(proxy, applications={}) if proxy.service_account == "edge" else proxy for proxy in proxies(layout, instances, FURTHER_PORTS)
+    )
     topology = Topology(sidecars)
     manifests = shutil.copytree(MANIFESTS, layout.data("manifests"))
     issuer = Issuer()
     plane = ControlPlane(
         topology,
-        Paths(manifests, layout.data("ca"), layout.data("keys.json")),
+        Paths(manifests, layout.data("ca"), layout.data("keys.json"), layout.data("edge-ca")),
         issuer=ISSUER,
         keys=IssuerKeys(f"{ISSUER}/jwks", layout.data("keys.json"), lambda address: issuer.keys()),
         certificate_seconds=3_600,
@@ -159,4 +169,4 @@ async def running(root: Path, instances: Mapping[str, list[str]]) -> AsyncIterat
         supervisor = Supervisor([replace(envoy_unit(layout, proxy), after=()) for proxy in sidecars], layout)
         await supervisor.start(timeout_seconds=WAIT_SECONDS_MAX)
         stack.push_async_callback(supervisor.stop)
-        yield World(layout, plane, topology, applications, issuer, manifests)
+        yield World(layout, plane, topology, applications, issuer, manifests, supervisor)

@@ -69,7 +69,7 @@ class Running:
             shutil.copytree(MANIFESTS, self.manifests)
         self.plane = ControlPlane(
             Topology(self.proxies, {"edge": self.edge}),
-            Paths(self.manifests, root / "ca", self.kept),
+            Paths(self.manifests, root / "ca", self.kept, root / "edge-ca"),
             issuer="http://127.0.0.1:1",
             keys=IssuerKeys(URI, self.kept, self.issuer),
             certificate_seconds=3_600,
