@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from kernel.ports import RecordedEvent
 from svc_reporting.codec.scalars import moment, optional_decimal
 from svc_reporting.domain.cells import decimal_text
-from svc_reporting.domain.orders import Execution, OrderEvent, OrderTerms, OrderView
+from svc_reporting.domain.orders import NEW_ORDER, Execution, OrderEvent, OrderTerms, OrderView
 from svc_reporting.domain.vocabulary import ExecutionType, OrderState
 from trademesh.error.v1 import error_reason_pb2
 from trademesh.oms.v1 import events_pb2, order_pb2
@@ -149,7 +149,7 @@ def _executed(message: events_pb2.ExecutionRecorded) -> _Facts:
 
 def _action(number: int) -> str:
     names = {order_pb2.PENDING_ACTION_CANCEL: "CANCEL", order_pb2.PENDING_ACTION_REPLACE: "REPLACE"}
-    return names.get(number, "")  # type: ignore[call-overload,no-any-return]  # a number of the contract
+    return names.get(number, NEW_ORDER)  # type: ignore[call-overload,no-any-return]  # a number of the contract
 
 
 def _request_refused(message: events_pb2.CancelRefused | events_pb2.ReplaceRefused) -> _Facts:

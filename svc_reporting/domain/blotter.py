@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from kernel.ports import LogPosition
 from svc_reporting.domain.cells import Cell, decimal_text, text, time_text, value
-from svc_reporting.domain.fills import Fill
+from svc_reporting.domain.fills import Fill, TradeKey
 from svc_reporting.domain.orders import Execution, OrderView
 from svc_reporting.domain.vocabulary import ExecutionType, Side, name_of
 
@@ -18,6 +18,8 @@ COLUMNS = (
     text("exec_id"),
     value("exec_type"),
     text("exec_ref_id"),
+    value("root_trade_date"),
+    text("root_exec_id"),
     value("order_id"),
     text("client_order_id"),
     value("account_id"),
@@ -58,12 +60,19 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlotterEntry:
-    """What a row is made of. `before` is what counted in the execution's place before it; `order` stands after it."""
+    """What a row is made of.
+
+    Attributes:
+        trade: the execution that the trade began with, which a bust or correction amends.
+        before: what counted in the execution's place before it.
+        order: the order after it.
+    """
 
     position: LogPosition
     record_time: datetime
     order_version: int
     execution: Execution
+    trade: TradeKey
     before: Fill
     order: OrderView
     currency: str
@@ -88,6 +97,8 @@ def cells(entry: BlotterEntry) -> list[Cell]:
         execution.exec_id,
         _EXEC_TYPES.get(execution.type, ""),
         execution.exec_ref_id,
+        entry.trade.trade_date.isoformat(),
+        entry.trade.exec_id,
         terms.order_id,
         terms.client_order_id,
         terms.account_id,

@@ -69,11 +69,12 @@ def row(columns: Sequence[Column], cells: Sequence[Cell], report_format: ReportF
     """Return one row as a line.
 
     In CSV a text that begins with `=`, `+`, `-`, `@`, a tab, CR, LF or an apostrophe gets an apostrophe before it, so that no spreadsheet
-    takes it for a formula and no reader has to guess: whoever finds one at the beginning of a text takes one away. An unset value is empty.
+    takes it for a formula and no reader has to guess: whoever finds one at the beginning of a text takes one away.
+    What is not set is empty in CSV and null in JSON.
     """
     assert len(cells) == len(columns), "a row has a cell for each column"
     if report_format is ReportFormat.JSON:
-        document = {column.name: cell for column, cell in zip(columns, cells, strict=True)}
+        document = {column.name: None if cell == "" else cell for column, cell in zip(columns, cells, strict=True)}
         return (json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
     return _csv_line([_csv_cell(column, cell) for column, cell in zip(columns, cells, strict=True)])
 

@@ -13,6 +13,9 @@ from decimal import Decimal
 from kernel.values import ZERO
 from svc_reporting.domain.vocabulary import DEAD, HALTED, TERMINAL, ExecutionType, OrderState
 
+NEW_ORDER = "NEW"
+"""The action of an `OrderRouted` that sends the order itself."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderTerms:
@@ -126,7 +129,7 @@ def _working(quantity: Decimal, filled: Decimal) -> OrderState:
 
 
 def _routed(view: OrderView, event: OrderEvent) -> OrderView:
-    return replace(view, routed=True) if not event.action else view
+    return replace(view, routed=True) if event.action == NEW_ORDER else view
 
 
 def _acknowledged(view: OrderView, _: OrderEvent) -> OrderView:

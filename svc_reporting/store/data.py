@@ -17,7 +17,7 @@ from svc_reporting.domain.blotter import BlotterEntry, Settlement
 from svc_reporting.domain.fills import Fill, TradeKey
 from svc_reporting.domain.report import DateSpan, Parameters, TimeSpan
 
-PAGE_ROWS = 500
+PAGE_ROWS = 250
 
 # Account by account along its index, so that a page costs what it shows, whatever other accounts trade.
 _PAGE = """
@@ -80,6 +80,7 @@ class DataStore:
                         record_time=row["recorded_at"],
                         order_version=row["version"],
                         execution=execution,
+                        trade=_trade(row),
                         before=Fill(row["before_quantity"], row["before_price"]),
                         order=view,
                         currency=currencies.get(view.terms.instrument_id, ""),

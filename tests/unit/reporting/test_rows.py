@@ -13,7 +13,7 @@ from kernel.ports import LogPosition
 from svc_reporting.domain import audit_trail, blotter
 from svc_reporting.domain.blotter import BlotterEntry, Settlement
 from svc_reporting.domain.cells import Cell, CellKind
-from svc_reporting.domain.fills import NOTHING, Fill
+from svc_reporting.domain.fills import NOTHING, Fill, TradeKey
 from svc_reporting.domain.orders import Execution, OrderTerms, OrderView
 from svc_reporting.domain.report import DataVector, Parameters, content_type, file_name
 from svc_reporting.domain.rules import RULES, rule_of
@@ -30,6 +30,7 @@ ENTRY = BlotterEntry(
     record_time=datetime(2026, 3, 2, 15, tzinfo=UTC),
     order_version=3,
     execution=EXECUTION,
+    trade=TradeKey("XSIM", date(2026, 3, 2), "E-1"),
     before=NOTHING,
     order=OrderView(terms=TERMS, state=OrderState.FILLED, quantity=Decimal("4"), limit_price=None, filled_quantity=Decimal("4")),
     currency="USD",
