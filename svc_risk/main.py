@@ -34,9 +34,10 @@ from kernel.relay import PostgresRelayMemory, Relay
 from kernel.server_policy import ServiceBinding, inside, outside
 from kernel.telemetry import Telemetry, TelemetryConfig
 from kernel.values import use_exact_decimals
+from svc_risk.clients.market_data import MarketDataFeed
 from svc_risk.clients.orders import OrderControl, OrderControlClient
-from svc_risk.clients.price_feed import JsonLinesFeed
-from svc_risk.config import FeedAddress, RiskConfig, price_feed
+from svc_risk.clients.price_feed import JsonLinesFeed, PriceFeed
+from svc_risk.config import FeedAddress, MarketDataAddress, RiskConfig, price_feed
 from svc_risk.consumer import kill_switches, orphans
 from svc_risk.consumer.orders import FoldedOrders, order_projection
 from svc_risk.consumer.prices import PriceFollower
@@ -51,6 +52,7 @@ from svc_risk.store.facts import FactStore
 from svc_risk.store.ledger import ROW_TYPES, Ledger
 from svc_risk.store.prices import PriceStore
 from svc_risk.store.reads import ReadStore
+from trademesh.marketdata.v1.reference_price_service_pb2_grpc import ReferencePriceServiceStub
 from trademesh.oms.v1.order_control_service_pb2_grpc import OrderControlServiceStub
 from trademesh.risk.v1 import pre_trade_service_pb2, reference_data_service_pb2, risk_service_pb2
 from trademesh.type.v1.event_log_service_pb2_grpc import EventLogServiceStub
@@ -145,7 +147,7 @@ def bindings(
     ]
 
 
-async def serve(config: RiskConfig, feed: FeedAddress | None, stop: asyncio.Event) -> None:
+async def serve(config: RiskConfig, feed: FeedAddress | MarketDataAddress | None, stop: asyncio.Event) -> None:
     """Run a replica until `stop` is set, then end it gracefully: no new calls, what was taken in finished.
 
     Raises:
@@ -168,6 +170,14 @@ async def serve(config: RiskConfig, feed: FeedAddress | None, stop: asyncio.Even
         channel = MeshChannel(_oms_config(config), tracing=telemetry.tracing)
         stack.push_async_callback(channel.close)
         telemetry.metrics.source(channel.samples)
+        source: PriceFeed | None = None
+        if isinstance(feed, MarketDataAddress):
+            prices = MeshChannel(_marketdata_config(config, feed), tracing=telemetry.tracing)
+            stack.push_async_callback(prices.close)
+            telemetry.metrics.source(prices.samples)
+            source = MarketDataFeed(ReferencePriceServiceStub(prices).StreamReferencePrices, feed.venue, clock)
+        elif feed is not None:
+            source = JsonLinesFeed(feed.host, feed.port, feed.venue, clock)
         bus = None
         if config.redis_url is not None:
             bus = RedisStreamsBus(config.redis_url)
@@ -185,13 +195,13 @@ async def serve(config: RiskConfig, feed: FeedAddress | None, stop: asyncio.Even
             log_writer=writer,
             now=time.time,
         )
-        await _until_stopped(server, _background(config, feed, stores, orders, channel, bus, clock, telemetry), stop)
+        await _until_stopped(server, _background(config, source, stores, orders, channel, bus, clock, telemetry), stop)
     writer.flush()
 
 
 def _background(
     config: RiskConfig,
-    feed: FeedAddress | None,
+    source: PriceFeed | None,
     stores: Stores,
     orders: OrderControl,
     channel: MeshChannel,
@@ -210,12 +220,12 @@ def _background(
         lead(leases, orphans.LEASE, sweeper.run),
         lead(leases, kill_switches.LEASE, teller.run),
     ]
-    if feed is not None:
-        source = JsonLinesFeed(feed.host, feed.port, feed.venue, clock)
+    venue = config.price_feed_venue
+    if source is not None and venue is not None:
         often = FEED_LEASE_SECONDS / 4
         short = PostgresLeases(stores.database, clock, leases.owner, ttl_seconds=FEED_LEASE_SECONDS, margin_seconds=often)
-        follower = PriceFollower(source, PriceStore(stores.database, short, clock, feed.venue))
-        work.append(lead(short, f"price-feed:{feed.venue}", follower.run, retry_seconds=often, renew_every_seconds=often))
+        follower = PriceFollower(source, PriceStore(stores.database, short, clock, venue))
+        work.append(lead(short, f"price-feed:{venue}", follower.run, retry_seconds=often, renew_every_seconds=often))
     if bus is not None:
         relay = Relay(TOPIC, stores.log, bus, PostgresRelayMemory(stores.database, leases), leases, clock)
         telemetry.metrics.source(relay.samples)
@@ -276,6 +286,10 @@ def _oms_config(config: RiskConfig) -> ClientConfig:
         idempotent=READ_PATHS | {f"{CONTROL_PATH}ResolveOrder", f"{CONTROL_PATH}ApplyKillSwitch"},
         timeout_seconds=OMS_TIMEOUT_SECONDS,
     )
+
+
+def _marketdata_config(config: RiskConfig, feed: MarketDataAddress) -> ClientConfig:
+    return ClientConfig(dependency="svc-marketdata", targets=feed.targets, headers_file=config.headers_file)
 
 
 def _ready(database: Database) -> Callable[[], Awaitable[bool]]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from kernel.errors import Reason, TrademeshError, UnavailableError
 from kernel.ports import Clock
 from kernel.values import check_instrument_id, parse_price
+from svc_risk.domain.reference_price import Quote
 
 LINE_BYTES_MAX = 64 * 1024
 SILENCE_SECONDS_MAX = 5.0
@@ -48,19 +49,35 @@ class PriorClose(NamedTuple):
     day: date
 
 
+class Latest(NamedTuple):
+    """All that there is to say of an instrument, in place of whatever was said before."""
+
+    instrument_id: str
+    quote: Quote
+
+
 class Alive(NamedTuple):
     """A sign of life without a price."""
 
 
-PriceFact = Touch | Trade | PriorClose | Alive
+PriceFact = Touch | Trade | PriorClose | Latest | Alive
 
 
 class PriceLine(NamedTuple):
-    """One line of the feed: what it says, when the sender wrote it by its clock, and when it arrived by the receiver's monotonic one."""
+    """One line of the feed.
+
+    Attributes:
+        fact: what it says.
+        sent_at: when the sender wrote it, by the sender's clock.
+        arrived_at: when it arrived, by the receiver's monotonic clock.
+        silent_seconds: for how long the venue had not been heard when the line was written; 0 where the venue wrote it. None where the
+            line is no sign of the venue's life.
+    """
 
     fact: PriceFact
     sent_at: datetime
     arrived_at: float
+    silent_seconds: float | None = 0.0
 
 
 class PriceFeed(Protocol):
@@ -97,7 +114,7 @@ class JsonLinesFeed:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
                 reader, writer = await asyncio.open_connection(self._host, self._port, limit=LINE_BYTES_MAX)
         except (OSError, TimeoutError) as error:
-            raise _unavailable(f"no connection ({type(error).__name__})") from error
+            raise unavailable(f"no connection ({type(error).__name__})") from error
         try:
             async for line in self._read(reader):
                 yield line
@@ -113,13 +130,13 @@ class JsonLinesFeed:
                 async with asyncio.timeout(SILENCE_SECONDS_MAX):
                     text = await reader.readuntil(b"\n")
             except TimeoutError as error:
-                raise _unavailable(f"silent for {SILENCE_SECONDS_MAX} s") from error
+                raise unavailable(f"silent for {SILENCE_SECONDS_MAX} s") from error
             except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as error:
-                raise _unavailable(f"the connection ended ({type(error).__name__})") from error
+                raise unavailable(f"the connection ended ({type(error).__name__})") from error
             message = _parse(text)
             if not greeted:
                 if message["type"] != "hello" or message.get("venue") != self._venue:
-                    raise _unavailable(f"it is not the feed of {self._venue}")
+                    raise unavailable(f"it is not the feed of {self._venue}")
                 greeted = True
             line = _line(message, self._clock.monotonic())
             if line is not None:
@@ -130,9 +147,9 @@ def _parse(text: bytes) -> dict[str, Any]:
     try:
         message = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _unavailable("a line is not JSON") from error
+        raise unavailable("a line is not JSON") from error
     if not isinstance(message, dict) or message.get("v") != _VERSION or not isinstance(message.get("type"), str):
-        raise _unavailable(f"a line is not of version {_VERSION}")
+        raise unavailable(f"a line is not of version {_VERSION}")
     return message
 
 
@@ -141,7 +158,7 @@ def _line(message: dict[str, Any], arrived_at: float) -> PriceLine | None:
         sent_at = datetime.fromisoformat(message["time"]).astimezone(UTC)
         fact = _fact(message)
     except (KeyError, TypeError, ValueError, TrademeshError) as error:
-        raise _unavailable(f"a line of type {message['type'][:32]!r} is malformed") from error
+        raise unavailable(f"a line of type {message['type'][:32]!r} is malformed") from error
     return None if fact is None else PriceLine(fact, sent_at, arrived_at)
 
 
@@ -164,5 +181,6 @@ def _side(text: str | None) -> Decimal | None:
     return None if text is None else parse_price(text)
 
 
-def _unavailable(why: str) -> UnavailableError:
+def unavailable(why: str) -> UnavailableError:
+    """Return the error that ends a feed."""
     return UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, f"the price feed: {why}")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from kernel.errors import Reason, TrademeshError, UnavailableError
 from kernel.lease import LeaseKeeper
-from svc_risk.clients.price_feed import Alive, PriceFeed, PriceLine, PriorClose, Touch, Trade
+from svc_risk.clients.price_feed import Alive, Latest, PriceFeed, PriceLine, PriorClose, Touch, Trade
 from svc_risk.domain.reference_price import Quote
 from svc_risk.store.prices import PriceStore
 
@@ -49,8 +49,9 @@ class Quotes:
         late = delay - self._least_delay
         if late > LATE_SECONDS_MAX:
             raise UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, f"the price feed: a line is {late:.1f} s late; connecting again")
-        written_at = line.arrived_at - late
-        self.alive_at = written_at if self.alive_at is None else max(self.alive_at, written_at)
+        if line.silent_seconds is not None:
+            heard_at = line.arrived_at - late - line.silent_seconds
+            self.alive_at = heard_at if self.alive_at is None else max(self.alive_at, heard_at)
         fact = line.fact
         match fact:
             case Alive():
@@ -61,12 +62,16 @@ class Quotes:
                 self._put(fact.instrument_id, last_trade=fact.price)
             case PriorClose():
                 self._put(fact.instrument_id, prior_close=fact.price, prior_close_date=fact.day)
+            case Latest():
+                self._set(fact.instrument_id, fact.quote)
 
     def _put(self, instrument_id: str, **said: object) -> None:
         before = self.known.get(instrument_id, _NOTHING)
-        after = before._replace(**said)  # type: ignore[arg-type]  # the calls above name fields with their types
-        if after != before:
-            self.known[instrument_id] = after
+        self._set(instrument_id, before._replace(**said))  # type: ignore[arg-type]  # the calls above name fields with their types
+
+    def _set(self, instrument_id: str, quote: Quote) -> None:
+        if self.known.get(instrument_id, _NOTHING) != quote:
+            self.known[instrument_id] = quote
             self.changed.add(instrument_id)
 
     def unwritten(self) -> tuple[dict[str, Quote], float | None]:
