@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kernel.itch.errors import MalformedError
@@ -11,6 +12,7 @@ _INTEGERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _HEADER = "BHHHI"
 HEADER_BYTES = 11
 _TIMESTAMP_MAX = 2**48 - 1
+_TEXTS_MAX = 8_192
 
 
 class Field(NamedTuple):
@@ -32,6 +34,8 @@ def text(name: str, size: int, choices: str = "") -> Field:
     return Field(name, size, True, choices)
 
 
+# A feed says the same few texts again and again.
+@lru_cache(maxsize=_TEXTS_MAX)
 def ascii_field(value: str, size: int, subject: str) -> bytes:
     """Return `value` padded with spaces to `size` bytes.
 
@@ -43,6 +47,7 @@ def ascii_field(value: str, size: int, subject: str) -> bytes:
     return value.encode().ljust(size)
 
 
+@lru_cache(maxsize=_TEXTS_MAX)
 def ascii_text(raw: bytes, subject: str) -> str:
     """Return the characters of a space-padded field.
 
@@ -70,7 +75,7 @@ class Layout:
         self.fields = tuple(fields)
         codes = "".join(f"{field.size}s" if field.is_text else _INTEGERS[field.size] for field in fields)
         self._struct = struct.Struct(f">{_HEADER}{codes}")
-        self._texts = tuple((position, field) for position, field in enumerate(fields) if field.is_text)
+        self._texts = tuple((position, field, f"itch {letter}.{field.name}") for position, field in enumerate(fields) if field.is_text)
         self.size = self._struct.size
 
     def encode(self, message: Any) -> bytes:
@@ -80,8 +85,7 @@ class Layout:
             MalformedError: naming the field that does not fit.
         """
         locate, tracking, timestamp, *values = message
-        for position, field in self._texts:
-            subject = f"itch {self.letter}.{field.name}"
+        for position, field, subject in self._texts:
             if field.choices and (len(values[position]) != 1 or values[position] not in field.choices):
                 raise MalformedError(subject, f"one of {field.choices} is required, not {values[position][:64]!r}")
             values[position] = ascii_field(values[position], field.size, subject)
@@ -107,8 +111,7 @@ class Layout:
         if len(data) != self.size:
             raise MalformedError(f"itch {self.letter}", f"{self.size} bytes are required, not {len(data)}")
         _, locate, tracking, high, low, *values = self._struct.unpack(data)
-        for position, field in self._texts:
-            subject = f"itch {self.letter}.{field.name}"
+        for position, field, subject in self._texts:
             value = ascii_text(values[position], subject)
             if field.choices and (not value or value not in field.choices):
                 raise MalformedError(subject, f"one of {field.choices} is required, not {value!r}")
