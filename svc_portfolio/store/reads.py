@@ -207,10 +207,11 @@ def _lot_key(key: PositionKey, lot: Lot) -> LotKey:
 
 
 class PortfolioReads:
-    """Opens views."""
+    """Opens views. `wait_seconds` is how long a place in the log that was named is waited for."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, wait_seconds: float = POSITION_WAIT_SECONDS) -> None:
         self._database = database
+        self._wait_seconds = wait_seconds
 
     @asynccontextmanager
     async def view(self, *, minimum: LogPosition | None = None, as_of: LogPosition | None = None) -> AsyncIterator[View]:
@@ -227,11 +228,11 @@ class PortfolioReads:
             shown = max((LogPosition(*row) for row in (cursor, last) if row is not None), default=LogPosition(0, 0))
             yield View(transaction, shown if as_of is None else as_of, latest=as_of is None or as_of >= shown)
 
-    async def _wait_for(self, position: LogPosition, wait_seconds: float = POSITION_WAIT_SECONDS) -> None:
+    async def _wait_for(self, position: LogPosition) -> None:
         if position <= LogPosition(0, 0):
             return
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_seconds
+        deadline = loop.time() + self._wait_seconds
         while True:
             row = await self._database.fetchrow(_CURSOR, PROJECTION, SOURCE)
             if row is not None and LogPosition(*row) >= position:

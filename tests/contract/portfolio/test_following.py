@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 import asyncpg
@@ -12,10 +13,12 @@ import pytest
 
 from kernel.errors import LeaseLostError, UnavailableError
 from kernel.ports import LogPosition, RecordedEvent
+from kernel.postgres import Transaction
+from kernel.projection_store import TRANSACTION_EVENTS_MAX
 from mesh.local.provision import ServiceDatabase
 from svc_portfolio.domain.executions import Execution, PositionKey, rooted
 from svc_portfolio.domain.position import FLAT, fold
-from svc_portfolio.store.reads import View
+from svc_portfolio.store.reads import PortfolioReads, View
 from svc_portfolio.store.reference import InstrumentRow
 from tests.contract.portfolio.conftest import Pair
 from tests.contract.portfolio.events import OrderLog, account, instrument
@@ -190,9 +193,10 @@ async def test_our_own_log_tells_every_change_in_order(pair: Pair) -> None:
 
 
 async def test_an_unknown_place_in_the_log_is_not_shown(pair: Pair) -> None:
+    reads = PortfolioReads(pair.one.stores.database, wait_seconds=0.05)
     for place in ({"minimum": LogPosition(9, 9)}, {"as_of": LogPosition(9, 9)}):
         with pytest.raises(UnavailableError):
-            async with pair.one.stores.reads.view(**place):
+            async with reads.view(**place):
                 raise AssertionError("nothing is there yet")
 
 
@@ -239,3 +243,54 @@ async def test_a_round_of_several_transactions(pair: Pair) -> None:
     assert await pair.one.follow(lease, *(log.event(item) for item in executions)) == 450
     async with pair.other.stores.reads.view() as view:
         await check(view, executions)
+
+
+async def test_a_round_that_dies_in_the_middle_is_told_again_without_harm(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    executions = random_executions(13, TRANSACTION_EVENTS_MAX + 50)
+    log = OrderLog()
+    events = [log.event(item) for item in executions]
+    positions, calls = pair.one.stores.positions, itertools.count()
+    record = positions.record
+
+    async def dying(transaction: Transaction, items: Sequence[Execution]) -> None:
+        await record(transaction, items)
+        if next(calls):
+            raise ConnectionError("the process died before the commit")
+
+    lease = await pair.one.lead()
+    with monkeypatch.context() as patched:
+        patched.setattr(positions, "record", dying)
+        with pytest.raises(UnavailableError):
+            await pair.one.follow(lease, *events)
+    async with pair.other.stores.reads.view() as view:
+        assert view.position == events[TRANSACTION_EVENTS_MAX - 1].position, "what is applied is shown and said, though the cursor stands"
+        await check(view, executions[:TRANSACTION_EVENTS_MAX])
+    assert await pair.one.follow(lease, *events) == 50
+    async with pair.other.stores.reads.view() as view:
+        await check(view, executions)
+    told = await pair.one.stores.log.read_stream(f"position-{ACCOUNT}/SAP")
+    assert [event.version for event in told] == list(range(1, len(by_position(executions)["SAP"]) + 1))
+
+
+async def test_readers_see_whole_prefixes_while_rounds_are_folded(pair: Pair) -> None:
+    executions = random_executions(17, 120)
+    log = OrderLog()
+    events = [log.event(item) for item in executions]
+    lease = await pair.one.lead()
+    done = asyncio.Event()
+
+    async def write() -> None:
+        for start in range(0, len(events), 6):
+            await pair.one.follow(lease, *events[start : start + 6])
+        done.set()
+
+    async def read() -> int:
+        views = 0
+        while not done.is_set():
+            async with pair.other.stores.reads.view() as view:
+                await check(view, [item for item in executions if item.log_position <= view.position])
+            views += 1
+        return views
+
+    _, views = await asyncio.gather(write(), read())
+    assert views > 1
