@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 
+_EXAMPLE = re.compile(r"\s+Example: ")
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -43,6 +44,7 @@ def block(text: str) -> str:
     return "".join(parts)
 
 
-def first_sentence(text: str) -> str:
-    """Return what stands before the first example."""
-    return text.partition(" Example: ")[0]
+def without_example(text: str) -> tuple[str, str]:
+    """Return a comment's words and its example, which is empty where there is none."""
+    parts = _EXAMPLE.split(text, maxsplit=1)
+    return parts[0], parts[1].rstrip(".") if len(parts) > 1 else ""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from typing import Any
 
-from svc_gateway.codec.markup import block, first_sentence, inline
+from svc_gateway.codec.markup import block, inline, without_example
 from svc_gateway.codec.schema_page import bounds_of, fields_table, required_mark, schema_section, table, type_of
 
 REASONS = "trademesh.error.v1.ErrorReason"
+_BODY = re.compile(r"\{.*\}", re.DOTALL)
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -95,16 +97,17 @@ def _service(tag: Mapping[str, Any], operations: list[tuple[str, str, Mapping[st
 def _operation(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     parameters = operation.get("parameters", [])
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-    _, example, shown = str(operation.get("description", "")).rpartition(" Example: ")
-    parts = [block(first_sentence(str(operation.get("description", ""))))]
+    words, example = without_example(str(operation.get("description", "")))
+    parts = [block(words)]
     if example:
-        parts.append(f'<p class="example">Example: {inline(shown.rstrip("."))}</p>')
+        parts.append(f'<p class="example">Example: {inline(example)}</p>')
     if parameters:
         parts.append(f"<h4>Parameters</h4>{_parameters(parameters)}")
     if body is not None:
-        parts.append(f"<h4>Body: {type_of(body)}</h4>{fields_table(_resolved(body, schemas))}")
+        name = f": {type_of(body)}" if "$ref" in body else ""
+        parts.append(f"<h4>Body{name}</h4>{fields_table(_resolved(body, schemas))}")
     parts.append(_answer(operation, schemas))
-    parts.append(_trial(method, path, parameters, body is not None))
+    parts.append(_trial(method, path, parameters, None if body is None else _example_body(example)))
     identity = escape(operation["operationId"])
     search = escape(f"{identity} {path} {operation.get('summary', '')}".lower())
     return (
@@ -142,14 +145,26 @@ def _resolved(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[
     return resolved
 
 
-def _trial(method: str, path: str, parameters: list[Mapping[str, Any]], has_body: bool) -> str:
+def _example_body(example: str) -> str:
+    """The JSON body in an example such as `POST /v1/reports {"type":"…"}`, laid out; empty where it has none."""
+    match = _BODY.search(example)
+    try:
+        return json.dumps(json.loads(match[0]), indent=2, ensure_ascii=False) if match else ""
+    except ValueError:
+        return ""
+
+
+def _trial(method: str, path: str, parameters: list[Mapping[str, Any]], body: str | None) -> str:
     """A form that the script carries out; without scripts it is hidden."""
     inputs = "".join(
         f'<label><span>{escape(parameter["name"])}</span><input name="{escape(parameter["name"])}" data-in="{escape(parameter["in"])}" '
         f'{"required" if parameter.get("required") else ""} autocomplete="off" spellcheck="false"></label>'
         for parameter in parameters
     )
-    text = '<label><span>body</span><textarea name="body" rows="6" spellcheck="false">{}</textarea></label>' if has_body else ""
+    text = ""
+    if body is not None:
+        rows = max(4, body.count("\n") + 1)
+        text = f'<label><span>body</span><textarea name="body" rows="{rows}" spellcheck="false">{escape(body or "{}")}</textarea></label>'
     data = escape(json.dumps({"method": method.upper(), "path": path}))
     return (
         f'<form class="trial" data-call="{data}" hidden><h4>Try it</h4><div class="inputs">{inputs}{text}</div>'
@@ -159,10 +174,12 @@ def _trial(method: str, path: str, parameters: list[Mapping[str, Any]], has_body
 
 
 def _reasons(schemas: Mapping[str, Any]) -> str:
-    described = str(schemas.get(REASONS, {}).get("description", "")).splitlines()
     rows = []
-    for line in described:
+    for line in str(schemas.get(REASONS, {}).get("description", "")).splitlines():
         name, found, meaning = line.strip().removeprefix("- ").partition(": ")
-        if found and line.strip().startswith("- `"):
-            rows.append(f"<tr><td>{inline(name.replace('ERROR_REASON_', ''))}</td><td>{inline(meaning)}</td></tr>")
-    return table(("reason", "meaning"), rows)
+        if not found or not line.strip().startswith("- `") or "UNSPECIFIED" in name:
+            continue
+        status, _, text = meaning.partition(": ")
+        cells = (inline(name.replace("ERROR_REASON_", "")), inline(status), inline(text))
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return table(("reason", "status", "meaning"), rows)
