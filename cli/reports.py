@@ -31,31 +31,31 @@ def report() -> None:
 
 @report.command("create")
 @click.argument("kind", type=click.Choice(list(KINDS)))
-@click.option("--account", "accounts", multiple=True, required=True, metavar="ACCOUNT", help="May be repeated.")
+@click.option("--account", "account_ids", multiple=True, required=True, metavar="ACCOUNT", help="May be repeated.")
 @click.option("--format", "form", type=click.Choice(list(FORMATS)), default="csv", show_default=True)
 @click.option("--wait", "wait_seconds", type=click.FloatRange(0, 300), default=30.0, show_default=True, metavar="SECONDS")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write the content here (standard output).")
 @click.option("--request-id", metavar="UUID", help="The key of this request (fresh).")
 @with_session
-def create(session: Session, kind: str, accounts: Sequence[str], form: str, wait_seconds: float, **more: Path | str | None) -> int:
+def create(session: Session, kind: str, account_ids: Sequence[str], form: str, wait_seconds: float, **more: Path | str | None) -> int:
     """Make a report, wait for it, and write its content: `trademesh report create blotter --account ACC-1`."""
     request = reporting_service_pb2.CreateReportRequest(
-        request_id=str(more["request_id"] or new_key()), kind=KINDS[kind], format=FORMATS[form], account_ids=accounts
+        request_id=str(more["request_id"] or new_key()), kind=KINDS[kind], format=FORMATS[form], account_ids=account_ids
     )
-    operation = session.call(rpcs.CREATE_REPORT, request, *accounts).message
-    made = await_report(session, operation.name.rpartition("/")[2], accounts, wait_seconds)
+    operation = session.call(rpcs.CREATE_REPORT, request, *account_ids).message
+    made = await_report(session, operation.name.rpartition("/")[2], account_ids, wait_seconds)
     if made.state in _UNDER_WAY:
         session.output.note(f"Not complete yet: `trademesh report download {made.report_id}` later.")
         return Exit.UNAVAILABLE
-    return _write(session, made, accounts, more["output"])
+    return _write(session, made, account_ids, more["output"])
 
 
 @report.command("list")
-@click.option("--account", "accounts", multiple=True, metavar="ACCOUNT", help="Whose reports; as they were asked for.")
+@click.option("--account", "account_ids", multiple=True, metavar="ACCOUNT", help="Whose reports; as they were asked for.")
 @with_session
-def list_reports(session: Session, accounts: Sequence[str]) -> int:
+def list_reports(session: Session, account_ids: Sequence[str]) -> int:
     """List reports, newest first."""
-    message = session.call(rpcs.LIST_REPORTS, reporting_service_pb2.ListReportsRequest(), *accounts).message
+    message = session.call(rpcs.LIST_REPORTS, reporting_service_pb2.ListReportsRequest(), *account_ids).message
     if session.output.as_json:
         session.output.document(message)
         return Exit.DONE
@@ -77,13 +77,13 @@ def list_reports(session: Session, accounts: Sequence[str]) -> int:
 
 @report.command("download")
 @click.argument("report_id")
-@click.option("--account", "accounts", multiple=True, metavar="ACCOUNT", help="As the report was asked for.")
+@click.option("--account", "account_ids", multiple=True, metavar="ACCOUNT", help="As the report was asked for.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write the content here (standard output).")
 @with_session
-def download(session: Session, report_id: str, accounts: Sequence[str], output: Path | None) -> int:
+def download(session: Session, report_id: str, account_ids: Sequence[str], output: Path | None) -> int:
     """Write a report's content."""
-    found = session.call(rpcs.GET_REPORT, reporting_service_pb2.GetReportRequest(report_id=report_id), *accounts).message.report
-    return _write(session, found, accounts, output)
+    found = session.call(rpcs.GET_REPORT, reporting_service_pb2.GetReportRequest(report_id=report_id), *account_ids).message.report
+    return _write(session, found, account_ids, output)
 
 
 def content(session: Session, report_id: str, accounts: Sequence[str]) -> Iterator[bytes]:
