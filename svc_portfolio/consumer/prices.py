@@ -31,14 +31,18 @@ class PriceFollower:
 
     async def run(self) -> None:
         """Follow until cancelled. While nothing comes, the venue's marks go stale by themselves."""
+        away = False
         while True:
             try:
                 async with aclosing(cast("Any", self._source.updates(self._venue))) as updates:
                     async for update in updates:
                         self._marks.take(self._venue, update.quotes, live=update.live, now=self._clock.monotonic())
+                        away = False
             except TrademeshError as error:
                 self.failures += 1
-                _logger.warning("prices of %s: %s; asking again", self._venue, error)
+                if not away:
+                    _logger.warning("prices of %s: %s; asking again until they come", self._venue, error)
+                away = True
             await asyncio.sleep(self._retry_seconds)
 
     def samples(self) -> list[Sample]:
