@@ -22,6 +22,7 @@ from mesh.local.options import Options, surroundings
 from mesh.local.plan import build_plan
 from mesh.local.report import MeshReport, Phase
 from mesh.local.rotation import tail
+from mesh.local.started import started_screen
 from mesh.local.supervisor import START_SECONDS_MAX, StartError, Supervisor
 
 SUPERVISOR = "supervisor"
@@ -51,7 +52,7 @@ def up(layout: Layout, options: Options, console: Console) -> int:
         process.terminate()
         process.wait()
         return 130
-    screens.started_screen(console, final, layout)
+    started_screen(console, final, layout)
     return 0
 
 
@@ -124,7 +125,7 @@ async def _supervise(supervisor: Supervisor, console: Console, layout: Layout) -
             await asyncio.gather(starting, return_exceptions=True)
             return 0
         await starting
-        screens.started_screen(console, supervisor.report, layout)
+        started_screen(console, supervisor.report, layout)
         await asked
         await supervisor.stop()
     except StartError as error:

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mesh.local.layout import Layout
 from mesh.local.report import InstanceReport, MeshReport, Phase, State
 
 _WIDTH_MAX = 1_000
@@ -147,30 +146,3 @@ class ProgressView:
                 self._console.print(f"  [green]{done:2}/{len(report.instances)}[/]  {elapsed:5.1f} s  {item.name:14} {what}")
             elif item.state in (State.BACKOFF, State.CRASH_LOOP, State.GIVEN_UP):
                 self._console.print(f"  [red]  --[/]   {'':5}   {item.name:14} {item.state.value}: {escape(item.last_end)}")
-
-
-def started_screen(console: Console, report: MeshReport, layout: Layout) -> None:
-    """Write the one screen after a start: what runs, where, how to trade, where the logs are, how to stop."""
-    running = [item for item in view(report) if item.pid is not None]
-    took = "" if report.ready_seconds is None else f" in {report.ready_seconds:.1f} s"
-    console.print(f"\n[bold green]Trademesh is up[/]{took}.\n")
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for _ in range(4):
-        table.add_column(no_wrap=True)
-    for item in running:
-        memory = "" if item.rss_mib is None else f"{item.rss_mib:.0f} MiB"
-        table.add_row(f"  {item.instance}", f"pid {item.pid}", memory, escape(item.address))
-    console.print(table)
-    lines = (
-        "",
-        "  Place an order    trademesh order buy 10 AAPL --account ACC-1 --wait 5",
-        "  Watch an account  trademesh watch --account ACC-1",
-        "  See it all        trademesh demo          (make demo)",
-        "  The `trademesh` command lies in .venv/bin. Sockets speak gRPC with reflection and take calls with their sidecar's headers;",
-        "  the command line adds them.",
-        "",
-        f"  Logs    {layout.logs}   (make logs S=svc_oms)",
-        "  Status  make status            Stop  make down",
-    )
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)

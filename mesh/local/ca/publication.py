@@ -21,12 +21,11 @@ _SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 def publish_certificate(directory: Path, svid: Svid) -> None:
     """Let Envoy use a certificate from now on; open connections keep theirs. Keys lie in files of mode 0600."""
     identity = {"certificate_chain": {"inline_string": svid.certificate}, "private_key": {"inline_string": svid.key}}
-    trust = {"trusted_ca": {"inline_string": svid.root}}
     flip(
         directory,
         {
             IDENTITY_FILE: {"resources": [{"@type": _SECRET, "name": "default", "tls_certificate": identity}]},
-            TRUST_FILE: {"resources": [{"@type": _SECRET, "name": "ROOTCA", "validation_context": trust}]},
+            TRUST_FILE: svid.root,
         },
     )
 
@@ -34,10 +33,10 @@ def publish_certificate(directory: Path, svid: Svid) -> None:
 def flip(directory: Path, files: Mapping[str, Any]) -> bool:
     """Write files as a new generation and let `directory`/current point to it; return False where they already are the current ones.
 
-    A reader sees all of the old or all of the new files. Watchers of the directory see one file being moved into it.
+    Text is written as it is, everything else as JSON. A reader sees all of the old or all of the new files. Watchers of the directory see one file being moved into it.
     """
     own_directory(directory)
-    texts = {name: json.dumps(value, indent=1, sort_keys=True) + "\n" for name, value in files.items()}
+    texts = {name: value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True) + "\n" for name, value in files.items()}
     current = directory / CURRENT
     if current.is_symlink() and _same(current, texts):
         return False

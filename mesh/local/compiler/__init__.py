@@ -12,7 +12,7 @@ For an Envoy that is no sidecar but calls services of the mesh itself, such as t
     outbound.clusters                                               # Envoy clusters, named as in Istio: `outbound|9000||<host>`
     outbound.routes["svc-oms.trading.svc.cluster.local:9000"]       # the VirtualService's routes in order, each with match and route
 
-`certificates` is the directory of `current/default.json` and `current/ROOTCA.json` that the control process keeps for `edge`. What the
+`certificates` is the directory of `current/default.json` and `current/ROOTCA.pem` that the control process keeps for `edge`. What the
 workload may call is what its Sidecar lists.
 """
 

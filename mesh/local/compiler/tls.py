@@ -9,7 +9,7 @@ from typing import Any
 CURRENT = "current"
 """The link in a watched directory. What it points to is replaced as one, never file by file."""
 IDENTITY_FILE = "default.json"
-TRUST_FILE = "ROOTCA.json"
+TRUST_FILE = "ROOTCA.pem"
 
 Json = dict[str, Any]
 
@@ -29,17 +29,13 @@ def watched(directory: Path, file: str) -> Json:
     }
 
 
-def secrets(certificates: Path) -> tuple[Json, Json]:
-    """Return the references to the own certificate (`default`) and to what is trusted (`ROOTCA`)."""
-    return (
-        {"name": "default", "sds_config": watched(certificates, IDENTITY_FILE)},
-        {"name": "ROOTCA", "sds_config": watched(certificates, TRUST_FILE)},
-    )
+def identity(certificates: Path) -> Json:
+    """Return the reference to the own certificate, which is replaced while Envoy runs."""
+    return {"name": "default", "sds_config": watched(certificates, IDENTITY_FILE)}
 
 
 def downstream(mesh: Mapping[str, Any], certificates: Path) -> Json:
     """Return the transport socket of an inbound port: every client shows a certificate of the trust domain."""
-    identity, trust = secrets(certificates)
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -50,11 +46,8 @@ def downstream(mesh: Mapping[str, Any], certificates: Path) -> Json:
                     "tls_maximum_protocol_version": "TLSv1_3",
                 },
                 "alpn_protocols": ["h2", "http/1.1"],
-                "tls_certificate_sds_secret_configs": [identity],
-                "combined_validation_context": {
-                    "default_validation_context": _names([{"prefix": f"spiffe://{mesh['trustDomain']}/"}]),
-                    "validation_context_sds_secret_config": trust,
-                },
+                "tls_certificate_sds_secret_configs": [identity(certificates)],
+                "validation_context": _trust(certificates, [{"prefix": f"spiffe://{mesh['trustDomain']}/"}]),
             },
             "require_client_certificate": True,
         },
@@ -63,8 +56,6 @@ def downstream(mesh: Mapping[str, Any], certificates: Path) -> Json:
 
 def upstream(*, sni: str, spiffe_ids: Sequence[str], certificates: Path, http2: bool) -> Json:
     """Return the transport socket of calls to workloads of these names."""
-    identity, trust = secrets(certificates)
-    validation = {"validation_context_sds_secret_config": trust, "default_validation_context": _names([{"exact": i} for i in spiffe_ids])}
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -73,15 +64,23 @@ def upstream(*, sni: str, spiffe_ids: Sequence[str], certificates: Path, http2: 
             "common_tls_context": {
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
                 "alpn_protocols": ["istio", "h2" if http2 else "http/1.1"],
-                "tls_certificate_sds_secret_configs": [identity],
-                "combined_validation_context": validation,
+                "tls_certificate_sds_secret_configs": [identity(certificates)],
+                "validation_context": _trust(certificates, [{"exact": name} for name in spiffe_ids]),
             },
         },
     }
 
 
-def _names(matchers: Sequence[Json]) -> Json:
-    return {"match_typed_subject_alt_names": [{"san_type": "URI", "matcher": matcher} for matcher in matchers]}
+def _trust(certificates: Path, matchers: Sequence[Json]) -> Json:
+    """Whom to believe: the root, and these names under it.
+
+    Istio sends the root like a certificate (`ROOTCA`). Here Envoy reads it once: every watched source costs one of the 128 inotify
+    instances that Linux gives a user, and a root lives for years.
+    """
+    return {
+        "trusted_ca": {"filename": str(certificates / CURRENT / TRUST_FILE)},
+        "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": matcher} for matcher in matchers],
+    }
 
 
 def _version(name: str) -> str:

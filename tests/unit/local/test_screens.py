@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from rich.console import Console
 from mesh.local import screens
 from mesh.local.layout import Layout
 from mesh.local.report import InstanceReport, MeshReport, Phase, State
+from mesh.local.started import started_screen
 
 OMS = InstanceReport("svc_oms-0", "svc_oms", State.READY, "/run/oms.sock", "/log", os.getpid(), 1, 100.0, None, "killed by SIGKILL")
 LOOPING = InstanceReport("svc_risk-0", "svc_risk", State.CRASH_LOOP, "/run/risk.sock", "/log", None, 5, 100.0, 203.5, "exit code 1")
 SEED = InstanceReport("seed", "seed", State.DONE, "", "/log", None, 0, 100.0, None, "exit code 0")
+SIDECAR = InstanceReport("envoy-svc_oms-0", "envoy", State.READY, "127.9.9.1:9000", "/log", os.getpid(), 0, 100.0, None, "")
+FACTS = {"edge": "127.0.0.1:8443", "edge_authority_file": "/state/authority.pem", "issuer": "http://127.0.0.1:8480"}
 REPORT = MeshReport(Phase.DEGRADED, 42, 100.0, (OMS, LOOPING, SEED), 7.3)
 
 
@@ -57,10 +61,14 @@ def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
 
 def test_the_screen_after_the_start_says_how_to_trade_look_and_stop(tmp_path: Path) -> None:
     out = StringIO()
-    screens.started_screen(Console(file=out, width=200), REPORT, Layout(tmp_path))
+    running = replace(REPORT, instances=(OMS, SIDECAR, LOOPING, SEED), facts=FACTS)
+    started_screen(Console(file=out, width=200), running, Layout(tmp_path))
     shown = out.getvalue()
-    for needed in ("7.3 s", "/run/oms.sock", "trademesh order buy", str(tmp_path / "logs"), "make down"):
+    for needed in ("7.3 s", "127.9.9.1:9000", "trademesh order buy", "trademesh token", str(tmp_path / "logs"), "make down"):
         assert needed in shown
+    for door in ("https://127.0.0.1:8443/v1/accounts", "wss://127.0.0.1:8443/v1/ws", "https://127.0.0.1:8443/docs", *FACTS.values()):
+        assert door in shown
+    assert "/run/oms.sock" not in shown, "nobody comes in beside the sidecar"
     assert len(shown.splitlines()) <= 30
 
 
