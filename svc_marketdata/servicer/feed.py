@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from kernel.errors import NotFoundError, Reason
+from kernel.errors import NotFoundError, Reason, UnavailableError
 from kernel.ports import Clock
 from kernel.streams import PositionExpiredError
 from kernel.telemetry import Sample
@@ -21,6 +21,7 @@ from svc_marketdata.domain.liveness import Liveness
 from trademesh.marketdata.v1 import market_data_pb2
 
 ROUND_SECONDS = 0.01
+RETRY_SECONDS = 0.5
 TRADES_KEPT_MAX = 10_000
 """The latest trades that a resumed stream can be told; a client that was away for more begins with a snapshot."""
 
@@ -146,12 +147,24 @@ class MarketFeed:
         """Return the place up to which everything is known."""
         return Position(self.venue.session, self.venue.sequence)
 
+    def require_heard(self) -> None:
+        """Check that the feed has said what it lists.
+
+        Raises:
+            UnavailableError: MARKET_DATA_STALE, it has not been received since the start; what exists is not known.
+        """
+        if not len(self.venue):
+            text = f"the feed of {self.name} has not been received yet"
+            raise UnavailableError(Reason.MARKET_DATA_STALE, text, retry_after_seconds=RETRY_SECONDS)
+
     def market(self, instrument_id: str) -> Market:
         """Return an instrument.
 
         Raises:
+            UnavailableError: MARKET_DATA_STALE, the feed has not been received since the start.
             NotFoundError: INSTRUMENT_NOT_FOUND, the feed does not list it.
         """
+        self.require_heard()
         market = self.venue.market(instrument_id)
         if market is None:
             text = f"the feed of {self.name} does not list {instrument_id}"

@@ -34,6 +34,7 @@ class MarketDataServicer:
 
     async def ListInstruments(self, request: pb.ListInstrumentsRequest, context: CallContext) -> pb.ListInstrumentsResponse:  # noqa: N802 (the contract's name)
         """List what the feed lists; see the contract."""
+        self._feed.require_heard()
         after = self._page_tokens.read("listed", (self._feed.name,), request.page_token) or ""
         size = page_size(request.page_size, maximum=PAGE_SIZE_MAX)
         names = [name for name in self._feed.venue.instrument_ids() if name > after]

@@ -19,7 +19,7 @@ def imported(module: str) -> tuple[float, list[str]]:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("module", ["svc_oms.main", "svc_portfolio.main", "svc_risk.main"])
+@pytest.mark.parametrize("module", ["svc_marketdata.main", "svc_oms.main", "svc_portfolio.main", "svc_risk.main"])
 def test_a_service_is_imported_quickly_and_without_exporters(module: str) -> None:
     tries = []
     for _ in range(3):

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kernel.errors import Reason
-from svc_marketdata.domain import Aggressor, BookState
+from svc_marketdata.domain import Aggressor, BookState, Venue
 from tests.unit.marketdata.scripted import MIDNIGHT_NS
 from tests.wire.kernel_net.serving import until
 from tests.wire.marketdata.serving import RefusedError, World, user
@@ -108,6 +108,18 @@ async def test_a_silent_feed_is_stale_and_a_closed_session_closed(world: World) 
     await until(lambda: not world.feed.is_live)
     assert (await world.call(pb.GetOrderBookRequest(instrument_id="AAPL"))).book.state == STALE
     assert (await world.call(pb.GetInstrumentRequest(instrument_id="MSFT"))).instrument.state == STALE
+
+
+async def test_before_the_feed_is_received_nobody_can_say_what_exists(world: World) -> None:
+    world.feed.venue = Venue()
+    for request in (
+        pb.ListInstrumentsRequest(),
+        pb.GetInstrumentRequest(instrument_id="AAPL"),
+        pb.GetOrderBookRequest(instrument_id="AAPL"),
+    ):
+        with pytest.raises(RefusedError) as refused:
+            await world.call(request)
+        assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.UNAVAILABLE, Reason.MARKET_DATA_STALE)
 
 
 @pytest.mark.parametrize(
