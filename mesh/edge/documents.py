@@ -56,28 +56,11 @@ def documents(
     if grants is None:
         grants = access.load(contract)
     methods = [grant.method for grant in grants]
-    limits = options.limits
-
-    def checks(*, labels_lines: bool) -> str:
-        return script(
-            methods,
-            PASSED_PATHS,
-            body_bytes_max=limits.body_bytes_max,
-            depth_max=limits.json_depth_max,
-            labels_lines=labels_lines,
-        )
-
     services = sorted({method.descriptor.containing_service.full_name for method in methods})
     lines, events = (filters.transcoder(options, contract.descriptor_set, services, sse=sse) for sse in (False, True))
     host = virtual_host(options, grants, mesh_routes, sse=events)
-    chain = filters.http_filters(
-        options,
-        script=checks(labels_lines=False),
-        stream_script=checks(labels_lines=True),
-        transcoder=lines,
-        public=PUBLIC_PATHS,
-        tickets=(SOCKET_PATH,),
-    )
+    checks = script(methods, PASSED_PATHS, body_bytes_max=options.limits.body_bytes_max, depth_max=options.limits.json_depth_max)
+    chain = filters.http_filters(options, script=checks, transcoder=lines, public=PUBLIC_PATHS, tickets=(SOCKET_PATH,))
     return Documents(_bootstrap(options), (_listener(options, host, chain),), tuple(clusters))
 
 

@@ -18,8 +18,8 @@ METHOD_HEADER = "x-trademesh-method"
 """Which method the strict door read out of a request; the rules of the method that the transcoder chose require the same."""
 JWT = "envoy.filters.http.jwt_authn"
 LUA = "envoy.filters.http.lua"
-STREAMS = "streams"
-"""The Lua that routes of server streams name."""
+LINES = "trademesh.lines"
+"""Does nothing but on routes of server streams, which bring its script."""
 RBAC = "envoy.filters.http.rbac"
 TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 CONNECTION_RATE = "trademesh.connection_rate"
@@ -32,15 +32,12 @@ _CLOCK_SKEW_SECONDS = 5
 _JWT_CACHE = {"jwt_cache_size": 4_096, "jwt_max_token_size": 8_192}
 
 
-def http_filters(
-    options: EdgeOptions, *, script: str, stream_script: str, transcoder: Json, public: tuple[str, ...], tickets: tuple[str, ...]
-) -> list[Json]:
+def http_filters(options: EdgeOptions, *, script: str, transcoder: Json, public: tuple[str, ...], tickets: tuple[str, ...]) -> list[Json]:
     """Return the chain.
 
     Args:
         options: of the edge.
         script: the Lua of `lua_tables.script`.
-        stream_script: the same for routes of server streams.
         transcoder: as `transcoder` returns it.
         public: exact paths without a token.
         tickets: exact paths that may come with or without one; what is behind them decides.
@@ -52,7 +49,8 @@ def http_filters(
         _filter("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb"),
         {"name": CONNECTION_RATE, "typed_config": _connection_rate(limits.connection_requests_per_second)},
         _filter(JWT, "jwt_authn.v3.JwtAuthentication", **_tokens(options, public, tickets)),
-        _filter(LUA, "lua.v3.Lua", default_source_code={"inline_string": script}, source_codes={STREAMS: {"inline_string": stream_script}}),
+        _filter(LUA, "lua.v3.Lua", default_source_code={"inline_string": script}),
+        {"name": LINES, "typed_config": {"@type": f"{_FILTERS}.lua.v3.Lua"}},
         {"name": TRANSCODER, "typed_config": transcoder},
         # Without a rule of its own a route is shut.
         _filter(RBAC, "rbac.v3.RBAC", rules={"action": "ALLOW", "policies": {}}),

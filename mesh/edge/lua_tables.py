@@ -50,10 +50,11 @@ _WELL_KNOWN = {
     "google.protobuf.BytesValue": "bytes",
 }
 _PLAIN = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]*")
+_HERE = Path(__file__).parent
 _SOURCES = ("strict_json.lua", "door.lua")
 
 
-def script(methods: Sequence[Method], passed: Iterable[str], *, body_bytes_max: int, depth_max: int, labels_lines: bool = False) -> str:
+def script(methods: Sequence[Method], passed: Iterable[str], *, body_bytes_max: int, depth_max: int) -> str:
     """Return the Lua of the edge.
 
     Args:
@@ -61,7 +62,6 @@ def script(methods: Sequence[Method], passed: Iterable[str], *, body_bytes_max: 
         passed: paths that are no RPC and go on as they are.
         body_bytes_max: of a JSON body.
         depth_max: of objects and arrays within each other.
-        labels_lines: for routes of server streams: label NDJSON as what it is.
 
     Raises:
         ContractError: two methods share a door, or a binding names a field that there is not.
@@ -77,9 +77,12 @@ def script(methods: Sequence[Method], passed: Iterable[str], *, body_bytes_max: 
         f"local GRPC = {_lua({method.path: True for method in methods})}",
         f"local PASSED = {_lua(dict.fromkeys(sorted(passed), True))}",
     ]
-    sources = (*_SOURCES, "labels.lua") if labels_lines else _SOURCES
-    here = Path(__file__).parent
-    return "\n".join(parts) + "\n" + "\n".join((here / name).read_text() for name in sources)
+    return "\n".join([*parts, *((_HERE / name).read_text() for name in _SOURCES)])
+
+
+def lines_script() -> str:
+    """Return the Lua that labels streams of lines."""
+    return (_HERE / "lines.lua").read_text()
 
 
 class _Messages:
@@ -101,10 +104,9 @@ class _Messages:
         while number < len(self._descriptors):
             message = self._descriptors[number]
             number += 1
-            fields: dict[str, Value] = {}
-            for field in message.fields:
-                fields[field.name] = fields[field.json_name] = self._field(field)
-            yield number, {"n": message.name, "f": fields}
+            fields: dict[str, Value] = {field.name: self._field(field) for field in message.fields}
+            spellings: dict[str, Value] = {field.json_name: field.name for field in message.fields if field.json_name != field.name}
+            yield number, {"n": message.name, "f": fields, "a": spellings}
 
     def _field(self, field: FieldDescriptor) -> Value:
         table: dict[str, Value] = {"n": field.name}

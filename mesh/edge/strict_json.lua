@@ -415,11 +415,13 @@ end
 for _, message in pairs(MESSAGES) do
   for _, field in pairs(message.f) do
     local one = VALUE[field.k]
-    field.null = field.k == "value"
+    local many = field.key or field.r
+    -- `null` for a whole list or map means that it is absent, as for every field but a Value.
+    field.null, field.item_null = field.k == "value" and not many, field.k == "value"
     field.check = field.key and map_of(one) or field.r and repeated_of(one) or one
-    -- `null` for the whole list means that it is absent, as for every other field.
-    if field.key or field.r then field.null, field.item_null = false, field.null end
   end
+  -- Both spellings of a name are the same field.
+  for spelling, name in pairs(message.a) do message.f[spelling] = message.f[name] end
 end
 
 local function check_document(document, message, field, bound)

@@ -103,6 +103,7 @@ def test_rights_are_asked_behind_the_transcoder_and_tokens_before_bodies(options
         "connection_rate",
         "jwt_authn",
         "lua",
+        "lines",
         "grpc_json_transcoder",
         "rbac",
         "user_rate",

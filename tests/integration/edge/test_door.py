@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
+from mesh.edge.filters import LUA
 from mesh.edge.options import Limits
 from tests.integration.edge.backend import Backend, Orders
 from tests.integration.edge.test_rest import ORDER, PATH
@@ -246,6 +247,22 @@ def _exhausted(method: Any) -> bool:
     except grpc.RpcError as error:
         return bool(error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED)
     return False
+
+
+def test_a_defect_in_the_checks_shuts_the_door(backend: Backend, orders: Orders) -> None:
+    """Envoy passes on what a script fails at; the rules behind it want to hear from the script that it has looked."""
+
+    def broken(manager: dict[str, Any]) -> None:
+        (lua,) = [entry for entry in manager["http_filters"] if entry["name"] == LUA]
+        lua["typed_config"]["default_source_code"]["inline_string"] = "function envoy_on_request(handle) error('a defect') end"
+
+    with running({"svc-oms": backend.socket}, alter=broken) as edge:
+        assert edge.call("POST", PATH, ORDER).status == 403
+        with edge.channel() as channel, pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/trademesh.oms.v1.OrderService/ListOrders")(b"", metadata=edge.metadata())
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert not orders.requests
 
 
 def test_the_documents_are_one_line_of_json_each(edge: Edge) -> None:

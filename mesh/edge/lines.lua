@@ -1,4 +1,3 @@
-
 -- Streams as lines: the transcoder calls them application/json, which a list of documents is not.
 function envoy_on_response(handle)
   local headers = handle:headers()
