@@ -21,6 +21,7 @@ from mesh.local.probes import EnvoyReady, ReadyFile
 from mesh.local.state import own_directory
 from mesh.local.topology import Topology
 from mesh.local.unit import Unit
+from mesh.local.watches import require_watches
 
 CONTROL, ENVOY = "control", "envoy"
 MANIFESTS = Path(mesh.__file__).parent / "istio"
@@ -57,11 +58,13 @@ def proxies(
         further_ports: by service, ports beside gRPC and the names of their sockets in the instance's directory.
 
     Raises:
-        LocalMeshError: no block of addresses is free.
+        LocalMeshError: no block of addresses is free, or the kernel lets nobody watch that many files.
     """
     further = further_ports or {}
     ports = sorted({GRPC_PORT, *(port for extra in further.values() for port in extra)})
-    addresses = choose_addresses(layout.root, [name for names in instances.values() for name in names], ports)
+    names = [name for replicas in instances.values() for name in replicas]
+    require_watches(len(names))
+    addresses = choose_addresses(layout.root, names, ports)
     return tuple(
         Proxy(
             instance=name,
@@ -74,8 +77,8 @@ def proxies(
             certificates=certificates(layout, name),
             secret=(layout.private(name) / SECRET_FILE).read_text(),
         )
-        for service, names in instances.items()
-        for name in names
+        for service, replicas in instances.items()
+        for name in replicas
     )
 
 

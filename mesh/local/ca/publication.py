@@ -33,7 +33,8 @@ def publish_certificate(directory: Path, svid: Svid) -> None:
 def flip(directory: Path, files: Mapping[str, Any]) -> bool:
     """Write files as a new generation and let `directory`/current point to it; return False where they already are the current ones.
 
-    Text is written as it is, everything else as JSON. A reader sees all of the old or all of the new files. Watchers of the directory see one file being moved into it.
+    Text is written as it is, everything else as JSON. A reader sees all of the old or all of the new files; watchers of the directory see
+    one file being moved into it.
     """
     own_directory(directory)
     texts = {name: value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True) + "\n" for name, value in files.items()}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +18,8 @@ from mesh.local.compiler.tls import spiffe_id
 from mesh.local.operator import NAMESPACE, TRUST_DOMAIN
 from tests.integration.mesh.world import CANCEL, CHECK, CREATE, GET_ORDER, READ_EVENTS, World, call, refusal, running, until
 
+KEEPALIVE_SECONDS_MAX = 7.0
+"""Twice what interval and timeout of both attempts add up to; a call waits ten."""
 ORDERS, CONTROL = "outbound|9000|orders|svc-oms", "outbound|9000|control|svc-oms"
 
 
@@ -161,3 +166,42 @@ async def test_an_application_that_comes_and_goes_needs_no_restart_of_its_sideca
             return False
 
     await until(answered)
+
+
+async def test_a_replica_that_is_away_costs_no_read(world: World) -> None:
+    world.layout.socket("svc_oms-0").unlink()
+    async with world.channel("svc_risk-0", "svc-oms") as channel:
+        # One after the other: the budget would not let half of a crowd try again.
+        for _ in range(50):
+            await call(channel, READ_EVENTS)
+    assert world.applications["svc_oms-1"].paths().count(READ_EVENTS) == 50
+
+
+async def test_a_sidecar_that_stands_still_is_noticed_long_before_a_deadline(world: World) -> None:
+    """By the mesh's keepalive: a stopped process keeps its connections open and answers nothing."""
+    stopped = [world.sidecar_pid(f"svc_oms-{number}") for number in (0, 1)]
+    async with world.channel("svc_risk-0", "svc-oms") as channel:
+        await asyncio.gather(*(call(channel, READ_EVENTS) for _ in range(20)))
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            assert (await refusal(call(channel, READ_EVENTS))).code() is grpc.StatusCode.UNAVAILABLE
+            assert time.monotonic() - began < KEEPALIVE_SECONDS_MAX
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+
+        async def answered() -> bool:
+            with suppress(grpc.aio.AioRpcError):
+                return bool(await call(channel, READ_EVENTS))
+            return False
+
+        await until(answered)
+
+
+async def test_two_meshes_on_one_machine_do_not_meet(world: World, tmp_path: Path) -> None:
+    async with running(tmp_path / "n", {"svc_oms": ["svc_oms-0"], "svc_risk": ["svc_risk-0"]}) as other:
+        assert {proxy.address for proxy in world.topology.proxies}.isdisjoint(proxy.address for proxy in other.topology.proxies)
+        await asyncio.gather(*(each.call("svc_risk-0", "svc-oms", READ_EVENTS) for each in (world, other)))
+        assert other.applications["svc_oms-0"].paths() == [READ_EVENTS]

@@ -137,8 +137,8 @@ def test_every_host_is_known_by_the_names_of_its_workloads() -> None:
         for cluster in documents.clusters:
             if cluster["name"].startswith("outbound|"):
                 host = cluster["name"].rpartition("|")[2]
-                context = cluster["transport_socket"]["typed_config"]["common_tls_context"]["combined_validation_context"]
-                names = context["default_validation_context"]["match_typed_subject_alt_names"]
+                context = cluster["transport_socket"]["typed_config"]["common_tls_context"]["validation_context"]
+                names = context["match_typed_subject_alt_names"]
                 expected = f"spiffe://trademesh.local/ns/trading/sa/{host.partition('.')[0]}"
                 assert names == [{"san_type": "URI", "matcher": {"exact": expected}}]
 
