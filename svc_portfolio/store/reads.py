@@ -51,8 +51,8 @@ ORDER BY c.instrument_id LIMIT $5
 """
 _LOTS = """
 SELECT * FROM lot
-WHERE account_id = $1 AND (instrument_id, log_tx, log_position) > ($2, $3, $4) AND ($5 = '' OR instrument_id = $5) AND ($6 OR remaining > 0)
-ORDER BY instrument_id, log_tx, log_position LIMIT $7
+WHERE account_id = $1 AND (instrument_id, log_tx, log_position) > ($2, $3, $4) AND {selected} AND {counted}
+ORDER BY instrument_id, log_tx, log_position LIMIT $6
 """
 _MATCHES = """
 SELECT m.* FROM lot_match m
@@ -69,7 +69,7 @@ ORDER BY log_tx, log_position LIMIT $5
 """
 _REALISED = """
 SELECT instrument_id, trade_date, sum(realised) AS realised FROM lot_match
-WHERE account_id = $1 AND ($2 = '' OR instrument_id = $2) AND ($3 = '' OR trade_date >= $3) AND ($4 = '' OR trade_date <= $4)
+WHERE account_id = $1 AND {selected} AND ($2 = '' OR trade_date >= $2) AND ($3 = '' OR trade_date <= $3)
 GROUP BY instrument_id, trade_date ORDER BY instrument_id, trade_date
 """
 _CHANGES = """
@@ -132,7 +132,10 @@ class View:
         """Return lots of an account above a key, with their closings where closed ones are asked for. An empty filter means all."""
         if not self.latest:
             return await self._past_lots(account_id, instrument_id, include_closed, after, limit)
-        rows = await self._transaction.fetch(_LOTS, account_id, *after, instrument_id, include_closed, limit)
+        # Statements of their own, because no index serves a condition that may be off.
+        selected = "instrument_id = $5" if instrument_id else "$5::text = ''"
+        statement = _LOTS.format(selected=selected, counted="true" if include_closed else "remaining > 0")
+        rows = await self._transaction.fetch(statement, account_id, *after, instrument_id, limit)
         lots = [(PositionKey(row["account_id"], row["instrument_id"]), read_lot(row)) for row in rows]
         matches = await self._matches(account_id, lots) if include_closed and lots else {}
         return [LotRow(key, lot, matches.get(_lot_key(key, lot), ())) for key, lot in lots]
@@ -141,7 +144,8 @@ class View:
         """Return realised profit of closings between two trade dates, both included; empty ones and an empty filter mean all."""
         found: Realised = {}
         if self.latest:
-            for row in await self._transaction.fetch(_REALISED, account_id, instrument_id, first, last):
+            statement = _REALISED.format(selected="instrument_id = $4" if instrument_id else "$4::text = ''")
+            for row in await self._transaction.fetch(statement, account_id, first, last, instrument_id):
                 found.setdefault(row["instrument_id"], {})[row["trade_date"]] = row["realised"]
             return found
         for name in await self._instruments(account_id, "", instrument_id):

@@ -79,6 +79,13 @@ async def check(view: View, executions: list[Execution]) -> None:
     rows = await view.lots(ACCOUNT, instrument_id="", include_closed=True, limit=10_000)
     shown = {name: [(row.lot, list(row.matches)) for row in rows if row.key.instrument_id == name] for name in histories}
     realised = await view.realised(ACCOUNT, instrument_id="", first="", last="")
+    for name in INSTRUMENTS:
+        only = await view.lots(ACCOUNT, instrument_id=name, include_closed=False, limit=10_000)
+        assert [row.lot for row in only] == [row.lot for row in rows if row.key.instrument_id == name and row.lot.remaining]
+        assert not any(row.matches for row in only)
+        dates = await view.realised(ACCOUNT, instrument_id=name, first=DAYS[1], last=DAYS[1])
+        profit = realised.get(name, {}).get(DAYS[1])
+        assert dates == ({} if profit is None else {name: {DAYS[1]: profit}})
     for name, history in histories.items():
         _, folded = fold(history)
         lots = sorted(folded.touched.values(), key=lambda lot: lot.log_position)
