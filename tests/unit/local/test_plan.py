@@ -14,10 +14,9 @@ from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, Authentic
 from mesh.local.addresses import choose_addresses
 from mesh.local.layout import Layout, LocalMeshError
 from mesh.local.operator import NAMESPACE, SECRET_FILE, TRUST_DOMAIN, Caller, Endpoint
-from mesh.local.options import Options, Surroundings, surroundings
+from mesh.local.options import SERVICES, Options, Surroundings, surroundings
 from mesh.local.parts import Doors, member_password
 from mesh.local.plan import build_plan
-from mesh.local.services import SERVICES
 from mesh.local.sidecar import CONTROL, ENVOY, proxies, write_secrets
 from mesh.local.topology import Topology
 from mesh.local.unit import Unit, start_waves
