@@ -15,11 +15,13 @@ from typing import Any
 import grpc
 import pytest
 
+from kernel.bus.redis_streams import RedisStreamsBus
 from kernel.config import ConfigError, load
 from kernel.eventlog_servicer import event_log_binding
 from kernel.identity import PEER_HEADER, SECRET_HEADER
 from kernel.ports import LogPosition, RecordedEvent
 from mesh.local.provision import ServiceDatabase
+from mesh.local.redis import EmbeddedRedis
 from svc_custody.config import CustodyConfig
 from svc_custody.main import serve
 from tests.integration.custody.world import Custodian, Log, Orders, Reference
@@ -83,7 +85,7 @@ async def replica(config: CustodyConfig) -> AsyncIterator[Custody]:
         root.setLevel(level)
 
 
-def config_of(instance: str, database: ServiceDatabase, folder: Path, orders: str, risk: str) -> CustodyConfig:
+def config_of(instance: str, database: ServiceDatabase, folder: Path, orders: str, risk: str, **more: str) -> CustodyConfig:
     """Return the configuration of a replica in a sandbox."""
     headers = folder / "headers.json"
     headers.write_text(json.dumps({"*": {PEER_HEADER: "URI=spiffe://trademesh.local/ns/trading/sa/svc-custody", SECRET_HEADER: SECRET}}))
@@ -100,6 +102,7 @@ def config_of(instance: str, database: ServiceDatabase, folder: Path, orders: st
         "TRADEMESH_HEADERS_FILE": str(headers),
         "TRADEMESH_SANDBOX_CLOCK": "true",
         "TRADEMESH_AFFIRM_SECONDS": "0.2",
+        **more,
     }
     return load(CustodyConfig, environment)
 
@@ -114,15 +117,17 @@ async def eventually(client: Custody, state: int, count: int) -> list[settlement
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("with_bus", [False, True])
 async def test_two_replicas_follow_settle_and_take_over(
-    custody_database: ServiceDatabase, orders: Orders, reference: Reference, sockets: Path
+    custody_database: ServiceDatabase, orders: Orders, reference: Reference, sockets: Path, redis_server: EmbeddedRedis, *, with_bus: bool
 ) -> None:
+    more = {"TRADEMESH_REDIS_URL": redis_server.url.reveal()} if with_bus else {}
     async with contextlib.AsyncExitStack() as stack:
         targets = [
             await stack.enter_async_context(upstream(log, name, sockets)) for log, name in ((orders, "svc-oms"), (reference, "svc-risk"))
         ]
-        other = await stack.enter_async_context(replica(config_of("svc_custody-1", custody_database, sockets, *targets)))
-        async with replica(config_of("svc_custody-0", custody_database, sockets, *targets)) as first:
+        other = await stack.enter_async_context(replica(config_of("svc_custody-1", custody_database, sockets, *targets, **more)))
+        async with replica(config_of("svc_custody-0", custody_database, sockets, *targets, **more)) as first:
             async with asyncio.timeout(20):
                 while True:
                     # Refused until svc_risk's log is folded.
@@ -141,6 +146,19 @@ async def test_two_replicas_follow_settle_and_take_over(
         status = await other.call("GetLedgerStatus", pb.GetLedgerStatusRequest(verify_entries=True), FIRM_OPERATIONS)
         assert status.balanced
         assert (await other.call("ListBalances", pb.ListBalancesRequest(account_id="ACC-1"), TRADER)).balances[0].available == "1000"
+        if with_bus:
+            await told(redis_server)
+
+
+async def told(server: EmbeddedRedis) -> None:
+    """Wait until custody's own events are on the bus."""
+    bus = RedisStreamsBus(server.url)
+    try:
+        async with asyncio.timeout(20):
+            while not all((await bus.tails("custody")).values()):
+                await asyncio.sleep(0.05)
+    finally:
+        await bus.close()
 
 
 def test_every_wrong_key_is_named() -> None:

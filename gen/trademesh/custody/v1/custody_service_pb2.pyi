@@ -859,7 +859,7 @@ Global___AdvanceBusinessDateRequest: _TypeAlias = AdvanceBusinessDateRequest  # 
 
 @_typing.final
 class AdvanceBusinessDateResponse(_message.Message):
-    """The business date after the move. What was due has been tried by the time of the first answer."""
+    """The business date after the move. What was due has been tried by the time of the first answer; where that failed, it is tried soon after."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
