@@ -22,8 +22,10 @@ from mesh.local.options import Options, surroundings
 from mesh.local.plan import build_plan
 from mesh.local.report import MeshReport, Phase
 from mesh.local.rotation import tail
+from mesh.local.sidecar import ENVOY
 from mesh.local.started import started_screen
 from mesh.local.supervisor import START_SECONDS_MAX, StartError, Supervisor
+from mesh.local.watches import require_watches
 
 SUPERVISOR = "supervisor"
 STOP_SECONDS_MAX = 90.0
@@ -102,6 +104,7 @@ def run(layout: Layout, options: Options, console: Console) -> int:
     lock.acquire()
     try:
         plan = build_plan(layout, options, surroundings())
+        require_watches(sum(unit.service == ENVOY for unit in plan.units))
         progress = screens.ProgressView(console)
         supervisor = Supervisor(plan.units, layout, facts=plan.facts, on_change=progress.update)
         return asyncio.run(_supervise(supervisor, console, layout))

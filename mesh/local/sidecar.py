@@ -21,7 +21,6 @@ from mesh.local.probes import EnvoyReady, ReadyFile
 from mesh.local.state import own_directory
 from mesh.local.topology import Topology
 from mesh.local.unit import Unit
-from mesh.local.watches import require_watches
 
 CONTROL, ENVOY = "control", "envoy"
 MANIFESTS = Path(mesh.__file__).parent / "istio"
@@ -58,12 +57,11 @@ def proxies(
         further_ports: by service, ports beside gRPC and the names of their sockets in the instance's directory.
 
     Raises:
-        LocalMeshError: no block of addresses is free, or the kernel lets nobody watch that many files.
+        LocalMeshError: no block of addresses is free.
     """
     further = further_ports or {}
     ports = sorted({GRPC_PORT, *(port for extra in further.values() for port in extra)})
     names = [name for replicas in instances.values() for name in replicas]
-    require_watches(len(names))
     addresses = choose_addresses(layout.root, names, ports)
     return tuple(
         Proxy(
