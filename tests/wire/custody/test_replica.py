@@ -85,12 +85,12 @@ async def replica(config: CustodyConfig) -> AsyncIterator[Custody]:
         root.setLevel(level)
 
 
-def config_of(instance: str, database: ServiceDatabase, folder: Path, orders: str, risk: str, **more: str) -> CustodyConfig:
-    """Return the configuration of a replica in a sandbox."""
+def environment_of(instance: str, database: ServiceDatabase, folder: Path, orders: str, risk: str, **more: str) -> dict[str, str]:
+    """Return the environment of a replica in a sandbox."""
     headers = folder / "headers.json"
     headers.write_text(json.dumps({"*": {PEER_HEADER: "URI=spiffe://trademesh.local/ns/trading/sa/svc-custody", SECRET_HEADER: SECRET}}))
     headers.chmod(0o600)
-    environment = {
+    return {
         "TRADEMESH_INSTANCE": instance,
         "TRADEMESH_SOCKET_PATH": str(folder / f"{instance}.sock"),
         "TRADEMESH_SIDECAR_SECRET": SECRET,
@@ -104,7 +104,11 @@ def config_of(instance: str, database: ServiceDatabase, folder: Path, orders: st
         "TRADEMESH_AFFIRM_SECONDS": "0.2",
         **more,
     }
-    return load(CustodyConfig, environment)
+
+
+def config_of(instance: str, database: ServiceDatabase, folder: Path, orders: str, risk: str, **more: str) -> CustodyConfig:
+    """Return the configuration of a replica in a sandbox."""
+    return load(CustodyConfig, environment_of(instance, database, folder, orders, risk, **more))
 
 
 async def eventually(client: Custody, state: int, count: int) -> list[settlement_pb2.Settlement]:
