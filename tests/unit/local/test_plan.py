@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,20 @@ def units(layout: Layout, options: Options = FREE_PORTS, environment: Surroundin
     return {unit.name: unit for unit in build_plan(layout, options, environment or Surroundings()).units}
 
 
-def test_a_port_in_use_is_named_with_the_key_that_chooses_another(taken_port: int) -> None:
-    with pytest.raises(LocalMeshError, match=rf"(?s){taken_port} .*in use.*TRADEMESH_EXCHANGE_FIX_PORT"):
-        Doors.choose(Options(), Surroundings(exchange_fix_port=taken_port))
-    with pytest.raises(LocalMeshError, match="TRADEMESH_EXCHANGE_FEED_PORT"):
-        Doors.choose(Options(), Surroundings(exchange_fix_port=0, exchange_feed_port=taken_port))
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("edge_port", "EDGE_PORT"),
+        ("issuer_port", "ISSUER_PORT"),
+        ("exchange_fix_port", "EXCHANGE_FIX_PORT"),
+        ("exchange_feed_port", "EXCHANGE_FEED_PORT"),
+    ],
+)
+def test_a_port_in_use_is_named_with_the_key_that_chooses_another(taken_port: int, setting: str, key: str) -> None:
+    # The others may be anything: a mesh may be running beside the tests.
+    ports = {field.name: 0 for field in fields(Surroundings) if field.name.endswith("_port")}
+    with pytest.raises(LocalMeshError, match=rf"(?s){taken_port} .*in use.*TRADEMESH_{key}"):
+        Doors.choose(Options(), Surroundings(**{**ports, setting: taken_port}))
 
 
 def test_free_ports_are_two_different_ones() -> None:
