@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import status_pb2
@@ -70,7 +72,8 @@ def to_json(message: Message) -> str:
         InternalError: it holds a detail of a type that this gateway does not know.
     """
     try:
-        return json_format.MessageToJson(message, indent=None, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+        members = json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+        return json.dumps(members, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise InternalError(Reason.INTERNAL, "the answer cannot be written as JSON") from error
 

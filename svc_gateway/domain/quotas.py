@@ -25,10 +25,10 @@ class SocketQuota:
         held = self._open.get((tenant, principal), 0)
         if held >= self._principal_max:
             raise ResourceExhaustedError(
-                Reason.QUOTA_EXCEEDED, f"the user has {held} sockets open already", metadata={"subject": principal}, retry_after_seconds=1.0
+                Reason.QUOTA_EXCEEDED, f"the user has {held} sockets open already", metadata={"subject": principal}, retry_after_seconds=1
             )
         if self.total >= self._total_max:
-            raise ResourceExhaustedError(Reason.OVERLOADED, "the replica has as many sockets as it takes", retry_after_seconds=1.0)
+            raise ResourceExhaustedError(Reason.OVERLOADED, "the replica has as many sockets as it takes", retry_after_seconds=1)
         self._open[(tenant, principal)] = held + 1
         self.total += 1
 
@@ -43,26 +43,29 @@ class SocketQuota:
 
 
 class Rates:
-    """A token bucket for each name: `per_second` on average, `burst` at once. At most 10,000 names are remembered."""
+    """Lets each name pass once every `interval_ms` on average, and `burst` times at once (the generic cell rate algorithm, ITU-T I.371).
 
-    def __init__(self, per_second: float, burst: int) -> None:
-        self._per_second = per_second
-        self._burst = float(burst)
-        self._levels: dict[str, tuple[float, float]] = {}
+    At most 10,000 names are remembered; one that was forgotten begins anew.
+    """
 
-    def take(self, name: str, now: float) -> None:
-        """Count one request; `now` is monotonic, in seconds.
+    def __init__(self, interval_ms: int, burst: int) -> None:
+        self._interval_ns = interval_ms * 1_000_000
+        self._burst = burst
+        self._due_ns: dict[str, int] = {}
+
+    def take(self, name: str, now_ns: int) -> None:
+        """Count one request; `now_ns` is monotonic.
 
         Raises:
             ResourceExhaustedError: QUOTA_EXCEEDED, with the seconds until the next one passes.
         """
-        level, since = self._levels.pop(name, (self._burst, now))
-        level = min(self._burst, level + (now - since) * self._per_second)
-        if len(self._levels) >= NAMES_MAX:
-            del self._levels[next(iter(self._levels))]
-        self._levels[name] = (level if level < 1 else level - 1, now)
-        if level < 1:
-            text = f"more than {self._per_second:g} requests a second"
+        due_ns = max(self._due_ns.pop(name, now_ns), now_ns)
+        if len(self._due_ns) >= NAMES_MAX:
+            del self._due_ns[next(iter(self._due_ns))]
+        early_ns = due_ns - now_ns - (self._burst - 1) * self._interval_ns
+        self._due_ns[name] = due_ns if early_ns > 0 else due_ns + self._interval_ns
+        if early_ns > 0:
+            text = f"more than {self._burst} requests at once, or one every {self._interval_ns // 1_000_000} ms on average"
             raise ResourceExhaustedError(
-                Reason.QUOTA_EXCEEDED, text, metadata={"subject": name}, retry_after_seconds=(1 - level) / self._per_second
+                Reason.QUOTA_EXCEEDED, text, metadata={"subject": name}, retry_after_seconds=early_ns / 1_000_000_000
             )

@@ -34,11 +34,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
-    """Bounds of one socket: calls at a time, frames of the client per second, and as many at once."""
+    """Bounds of one socket: calls at a time, the milliseconds between two calls on average, and how many may begin at once."""
 
     calls_max: int = 64
-    frames_per_second: float = 50.0
-    frames_burst: int = 200
+    call_interval_ms: int = 20
+    calls_burst: int = 200
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class Bridge:
         self._writing = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._finished: asyncio.Event | None = None
-        self._rates = Rates(limits.frames_per_second, limits.frames_burst)
+        self._rates = Rates(limits.call_interval_ms, limits.calls_burst)
 
     async def run(self) -> None:
         """Serve frames until the client leaves, breaks the protocol or is finished with; calls still running are cancelled then."""
@@ -148,7 +148,7 @@ class Bridge:
                 running.end(_CANCELLED)
             return True
         try:
-            self._rates.take(self._user.principal, asyncio.get_running_loop().time())
+            self._rates.take(self._user.principal, time.monotonic_ns())
             self._require_room()
         except ResourceExhaustedError as error:
             await self._write(end_frame(frame.call_id, to_status(error)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 from aiohttp import web
@@ -109,7 +111,16 @@ def refuse_query(request: web.Request) -> None:
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every refusal into JSON; nothing else leaves this process as an error."""
+    """Turn every refusal into JSON, and log each request once, without its query; nothing else leaves this process as an error."""
+    began = time.monotonic()
+    response = await _answer(request, handler)
+    fields: dict[str, Any] = {"method": request.method, "path": request.path[:256], "status": response.status}
+    fields["duration_ms"] = round((time.monotonic() - began) * 1_000, 3)
+    _log.info("request", extra={"fields": fields})
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except TrademeshError as error:

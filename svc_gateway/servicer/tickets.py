@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ from svc_gateway.domain.tickets import TICKET_SECONDS, Grant
 from svc_gateway.servicer.door import Doorkeeper, refuse_query
 from svc_gateway.store.tickets import TicketStore
 
-TICKETS_PER_SECOND = 1.0
+TICKET_INTERVAL_MS = 1_000
 TICKETS_BURST = 30
 
 
@@ -29,7 +29,7 @@ class TicketDesk:
         self._tickets = tickets
         self._origins = origins
         self._now = now
-        self._rates = Rates(TICKETS_PER_SECOND, TICKETS_BURST)
+        self._rates = Rates(TICKET_INTERVAL_MS, TICKETS_BURST)
 
     async def issue(self, request: web.Request) -> web.Response:
         """Answer `{"ticket", "expire_time"}`; the request has no body, or an empty object."""
@@ -44,7 +44,7 @@ class TicketDesk:
         authorization = self._door.authorization(request)
         if (await request.read()).strip() not in (b"", b"{}"):
             raise InvalidArgumentError(Reason.FIELD_UNKNOWN, "a request for a ticket has no fields")
-        self._rates.take(f"{user.tenant}/{user.principal}", asyncio.get_running_loop().time())
+        self._rates.take(f"{user.tenant}/{user.principal}", time.monotonic_ns())
         ticket = await self._tickets.issue(Grant(authorization, request.headers[CLAIMS_HEADER], origin))
         expires_at = min(self._now() + TICKET_SECONDS, user.expires_at)
         expire_time = datetime.fromtimestamp(expires_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

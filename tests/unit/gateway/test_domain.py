@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import status_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kernel.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, Reason, ResourceExhaustedError
 from svc_gateway.codec.catalogue import Catalogue
@@ -52,6 +55,21 @@ def test_a_wrong_frame_with_an_id_is_refused_by_that_id(members: dict[str, objec
         parse_frame(json.dumps({"id": "7", **members}))
     error = caught.value.error
     assert (caught.value.call_id, error.field_violations[0].field, error.reason) == ("7", field, reason)
+
+
+_members: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.sampled_from(["id", "method", "request", "cancel", "other"]),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=70) | st.just({}) | st.just([]),
+)
+
+
+@given(st.one_of(st.text(), _members.map(json.dumps)))
+def test_whatever_a_client_says_is_a_command_or_refused_by_kind(text: str) -> None:
+    try:
+        outcome: object = parse_frame(text)
+    except (FrameError, InvalidArgumentError) as error:
+        outcome = error
+    assert isinstance(outcome, (Call, Cancel, FrameError, InvalidArgumentError))
 
 
 def test_a_status_with_an_unknown_detail_still_has_code_and_words() -> None:
@@ -145,24 +163,28 @@ def test_sockets_are_counted_for_each_user_and_in_all() -> None:
 
 
 def test_rates_let_a_burst_pass_and_then_the_average() -> None:
-    rates = Rates(2.0, 3)
+    rates, half_second = Rates(500, 3), 500_000_000
     for _ in range(3):
-        rates.take("a", 0.0)
+        rates.take("a", 0)
     with pytest.raises(ResourceExhaustedError) as caught:
-        rates.take("a", 0.0)
+        rates.take("a", 0)
     assert caught.value.retry_after_seconds == 0.5
-    rates.take("b", 0.0)
-    rates.take("a", 0.5)
+    rates.take("b", 0)
+    rates.take("a", half_second)
     with pytest.raises(ResourceExhaustedError):
-        rates.take("a", 0.5)
+        rates.take("a", half_second)
+    for _ in range(3):
+        rates.take("a", 100 * half_second)
+    with pytest.raises(ResourceExhaustedError):
+        rates.take("a", 100 * half_second)
 
 
 def test_rates_forget_who_came_longest_ago() -> None:
-    rates = Rates(0.001, 1)
-    rates.take("a", 0.0)
+    rates = Rates(1_000_000, 1)
+    rates.take("a", 0)
     for number in range(NAMES_MAX):
-        rates.take(str(number), 0.0)
-    rates.take("a", 0.0)
+        rates.take(str(number), 0)
+    rates.take("a", 0)
 
 
 def test_a_ticket_has_one_form_and_a_grant_shows_no_token() -> None:

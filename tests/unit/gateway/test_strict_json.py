@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kernel.errors import InvalidArgumentError, Reason
 from svc_gateway.codec.strict_json import VIOLATIONS_MAX, parse_object, parse_request
 from trademesh.oms.v1.order_pb2 import ORDER_STATE_NEW
-from trademesh.oms.v1.order_service_pb2 import CreateOrderRequest, ListOrdersRequest, StreamOrderEventsRequest
+from trademesh.oms.v1.order_service_pb2 import CreateOrderRequest, EnterOrdersRequest, ListOrdersRequest, StreamOrderEventsRequest
 
 
 def test_a_request_is_read_in_either_spelling() -> None:
@@ -77,6 +77,18 @@ def test_maps_and_decimals_are_as_strict(value: dict[str, Any]) -> None:
 def test_a_malformed_duration_is_named() -> None:
     with pytest.raises(InvalidArgumentError, match="heartbeat_interval: is not the JSON form of"):
         parse_request({"heartbeat_interval": 5}, StreamOrderEventsRequest)
+
+
+def test_two_members_of_a_oneof_are_refused() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        parse_request({"correlation_id": "1", "create": {}, "cancel": {}}, EnterOrdersRequest)
+    assert caught.value.reason is Reason.FIELD_INVALID
+
+
+def test_a_number_of_thousands_of_digits_is_not_converted() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        parse_object('{"a":' + "9" * 5_000 + "}")
+    assert caught.value.reason is Reason.JSON_INVALID
 
 
 def test_violations_are_told_together_and_bounded() -> None:

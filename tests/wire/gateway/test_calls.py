@@ -187,7 +187,7 @@ async def test_frames_are_texts_of_a_bounded_length(replica: Replica) -> None:
 
 
 async def test_calls_and_frames_of_a_socket_are_bounded(gateway_world: World) -> None:
-    replica = await gateway_world.replica(limits=SocketLimits(calls_max=2, frames_per_second=0.001, frames_burst=4))
+    replica = await gateway_world.replica(limits=SocketLimits(calls_max=2, call_interval_ms=1_000_000, calls_burst=4))
     async with replica.open(user()) as socket:
         for call_id in ("1", "2"):
             await socket.call(call_id, STREAM, account_id="ACC-1")

@@ -12,12 +12,13 @@ FLOOD_BYTES = 16 * 1024
 
 
 async def settled(world: World) -> int:
-    """Return how many messages the backend has sent, once that number stands still."""
+    """Return how many messages the backend has sent, once that number has stood still for a while."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        before = -1
-        while world.orders.sent == 0 or before != world.orders.sent:
+        before, still = 0, 0
+        while before == 0 or still < 10:
+            await asyncio.sleep(0.05)
+            still = still + 1 if world.orders.sent == before else 0
             before = world.orders.sent
-            await asyncio.sleep(0.4)
     return before
 
 

@@ -268,7 +268,8 @@ class Replica:
 class World:
     """A backend and as many replicas as a test asks for."""
 
-    def __init__(self, folder: Path, stack: AsyncExitStack, orders: FakeOrders, target: str) -> None:
+    def __init__(self, folder: Path, stack: AsyncExitStack, orders: FakeOrders, server: grpc.aio.Server, target: str) -> None:
+        self.server = server
         self._folder = folder
         self._stack = stack
         self._count = 0
@@ -318,7 +319,7 @@ async def world() -> AsyncIterator[World]:
     await server.start()
     try:
         async with AsyncExitStack() as stack:
-            yield World(folder, stack, orders, target)
+            yield World(folder, stack, orders, server, target)
     finally:
         await server.stop(None)
         shutil.rmtree(folder)
