@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def units(layout: Layout, options: Options = FREE_PORTS, environment: Surroundin
 )
 def test_a_port_in_use_is_named_with_the_key_that_chooses_another(taken_port: int, setting: str, key: str) -> None:
     # The others may be anything: a mesh may be running beside the tests.
-    ports = {field.name: 0 for field in fields(Surroundings) if field.name.endswith("_port")}
+    ports: dict[str, Any] = {field.name: 0 for field in fields(Surroundings) if field.name.endswith("_port")}
     with pytest.raises(LocalMeshError, match=rf"(?s){taken_port} .*in use.*TRADEMESH_{key}"):
         Doors.choose(Options(), Surroundings(**{**ports, setting: taken_port}))
 
