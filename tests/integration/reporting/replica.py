@@ -59,12 +59,12 @@ class Replica:
 
     async def fold(self, source: str, events: list[RecordedEvent], batch: int = 1_000) -> None:
         """Copy events of a source, so many at a time."""
-        lease = await self.stores.leases.acquire(f"projection:{NAME}:{source}")
-        assert lease is not None, "one replica at a time"
         for start in range(0, len(events), batch):
+            lease = await self.stores.leases.acquire(f"projection:{NAME}:{source}")
+            assert lease is not None, "one replica at a time"
             part = events[start : start + batch]
             await self.stores.projections.apply(lease, NAME, source, part[-1].position, part, model_of(source))
-        await self.stores.leases.release(lease)
+            await self.stores.leases.release(lease)
 
     async def follow(self, world: World, batch: int = 1_000) -> Mapping[str, LogPosition]:
         """Copy what the logs have that is not copied yet, and return up to where."""
