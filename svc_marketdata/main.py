@@ -27,7 +27,7 @@ from kernel.values import use_exact_decimals
 from svc_marketdata.config import FeedAddresses, MarketDataConfig, feed_addresses
 from svc_marketdata.consumer.recorder import TradeRecorder
 from svc_marketdata.domain import Venue
-from svc_marketdata.domain.liveness import Liveness
+from svc_marketdata.itch.liveness import Liveness
 from svc_marketdata.itch.receiver import FeedReceiver
 from svc_marketdata.servicer.feed import MarketFeed
 from svc_marketdata.servicer.market_data import MarketDataServicer

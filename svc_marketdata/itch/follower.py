@@ -28,7 +28,7 @@ from kernel.itch.steps import (
 )
 from kernel.telemetry import Sample
 from svc_marketdata.domain import Venue
-from svc_marketdata.domain.liveness import Liveness
+from svc_marketdata.itch.liveness import Liveness
 from svc_marketdata.itch.reading import FeedReader
 
 LINES = ("A", "B")

@@ -22,8 +22,8 @@ from kernel.ports import Clock
 from kernel.telemetry import Sample
 from svc_marketdata.config import Address, FeedAddresses
 from svc_marketdata.domain import Venue
-from svc_marketdata.domain.liveness import Liveness
 from svc_marketdata.itch.follower import FeedFollower
+from svc_marketdata.itch.liveness import Liveness
 from svc_marketdata.itch.reading import FeedReader, snapshot_reader
 
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024

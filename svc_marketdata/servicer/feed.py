@@ -17,7 +17,7 @@ from kernel.streams import PositionExpiredError
 from kernel.telemetry import Sample
 from svc_marketdata.codec.messages import book_message, quote_message, recorded, trade_message
 from svc_marketdata.domain import BookState, Bust, Market, RecordedTrade, Trade, Venue
-from svc_marketdata.domain.liveness import Liveness
+from svc_marketdata.itch.liveness import Liveness
 from trademesh.marketdata.v1 import market_data_pb2
 
 ROUND_SECONDS = 0.01

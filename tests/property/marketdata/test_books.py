@@ -12,8 +12,8 @@ from kernel.clock import ManualClock
 from kernel.itch.moldudp64 import Request
 from kernel.streams import Item, Mailbox
 from svc_marketdata.domain import BookState, Bust, RecordedTrade, Venue
-from svc_marketdata.domain.liveness import Liveness
 from svc_marketdata.itch.follower import FeedFollower
+from svc_marketdata.itch.liveness import Liveness
 from svc_marketdata.itch.reading import snapshot_reader
 from svc_marketdata.servicer.feed import MarketFeed
 from svc_marketdata.servicer.stream import MarketSource, Response

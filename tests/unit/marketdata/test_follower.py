@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kernel.itch.moldudp64 import Request, encode_end_of_session
 from svc_marketdata.domain import Aggressor, BookState, Market, Venue
-from svc_marketdata.domain.liveness import Liveness
 from svc_marketdata.itch.follower import FeedFollower
+from svc_marketdata.itch.liveness import Liveness
 from svc_marketdata.itch.reading import FeedReader, session_midnight_ns, snapshot_reader
 from tests.unit.marketdata.scripted import MIDNIGHT_NS, ScriptedVenue
 

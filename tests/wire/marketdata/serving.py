@@ -29,8 +29,8 @@ from kernel.streams import ResumeTokens
 from kernel.telemetry import Telemetry, TelemetryConfig
 from svc_marketdata.consumer.recorder import TradeRecorder
 from svc_marketdata.domain import Venue
-from svc_marketdata.domain.liveness import Liveness
 from svc_marketdata.itch.follower import FeedFollower
+from svc_marketdata.itch.liveness import Liveness
 from svc_marketdata.itch.reading import snapshot_reader
 from svc_marketdata.main import bindings
 from svc_marketdata.servicer.feed import MarketFeed
@@ -67,8 +67,9 @@ class RefusedError(Exception):
 class World:
     """A running server, the venue that speaks to it, and a client."""
 
-    def __init__(self, database: Database, channel: grpc.aio.Channel) -> None:
+    def __init__(self, database: Database, channel: grpc.aio.Channel, target: str) -> None:
         self._channel = channel
+        self.target = target
         clock = SystemClock()
         self._clock = clock
         self.script = ScriptedVenue()
@@ -179,7 +180,7 @@ async def serving(database: Database) -> AsyncIterator[World]:
     """Serve market data until the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="tmd-", dir="/tmp"))
     channel = grpc.aio.insecure_channel(f"unix:{folder / 'grpc.sock'}", options=(("grpc.use_local_subchannel_pool", 1),))
-    world = World(database, channel)
+    world = World(database, channel, f"unix:{folder / 'grpc.sock'}")
     key = Secret("k" * 32)
 
     async def ready() -> bool:
