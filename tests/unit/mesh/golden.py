@@ -8,7 +8,7 @@ from pathlib import Path
 from mesh.local.compiler import compile_mesh, load, registry
 from tests.unit.mesh.workloads import JWKS, proxy
 
-SAMPLE, GOLDEN = Path(__file__).parent / "sample", Path(__file__).parent / "golden"
+SAMPLE, EXPECTED = Path(__file__).parent / "sample", Path(__file__).parent / "expected"
 
 
 def texts() -> dict[str, str]:
@@ -28,4 +28,4 @@ def texts() -> dict[str, str]:
 
 if __name__ == "__main__":
     for name, text in texts().items():
-        (GOLDEN / name).write_text(text)
+        (EXPECTED / name).write_text(text)

@@ -9,7 +9,7 @@ import pytest
 
 from mesh.local.compiler import Documents, compile_outbound
 from mesh.local.compiler.schema import UINT32_MAX, duration
-from tests.unit.mesh.golden import GOLDEN, texts
+from tests.unit.mesh.golden import EXPECTED, texts
 from tests.unit.mesh.test_manifests import DESTINATION, ROUTE, RULE
 from tests.unit.mesh.workloads import MESH, compiled, egress_routes, inbound_filters, outbound_cluster, shipped, small, workloads
 
@@ -19,7 +19,7 @@ OMS = "svc-oms.trading.svc.cluster.local"
 
 @pytest.mark.parametrize("name", sorted(texts()))
 def test_the_sample_is_compiled_to_what_was_read_and_accepted(name: str) -> None:
-    assert json.loads(texts()[name]) == json.loads((GOLDEN / name).read_text())
+    assert json.loads(texts()[name]) == json.loads((EXPECTED / name).read_text())
 
 
 def test_the_same_manifests_make_the_same_bytes() -> None:
