@@ -7,6 +7,7 @@ second one (a takeover, an operator who advances the date) costs time and never 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
@@ -31,6 +32,9 @@ LEASE = "settlement"
 PAUSE_SECONDS = 0.5
 ROUNDS_MAX = 1_000
 """Rounds of one run: each settles up to 200 instructions, and what came in by them is tried again in the next."""
+
+COUNT_EVERY_ROUNDS = 20
+"""Counting what is open, for metrics alone, reads all of it."""
 
 _logger = logging.getLogger(__name__)
 
@@ -94,10 +98,11 @@ class Settling:
         Raises:
             TrademeshError: PostgreSQL did not answer, or the lease is lost; begin again.
         """
-        while True:
+        for number in itertools.count():
             await self._dates.follow(self._clock.today())
             await self.settle(lambda: keeper.current)
-            self._open = await self._schedule.open_counts()
+            if number % COUNT_EVERY_ROUNDS == 0:
+                self._open = await self._schedule.open_counts()
             await asyncio.sleep(self._pause_seconds)
 
     async def settle(self, lease: Callable[[], HeldLease] | None = None) -> int:

@@ -174,9 +174,11 @@ CREATE TABLE settlement (
     retry boolean NOT NULL
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX settlement_of_account ON settlement (account_id, sequence);
--- What the worker looks for.
+-- What the worker looks for, and counts. What settles on no particular day is due before all days.
 CREATE INDEX settlement_to_affirm ON settlement (affirm_time) WHERE state = 1;
-CREATE INDEX settlement_to_settle ON settlement (settlement_date, create_time) WHERE state IN (2, 4);
+CREATE INDEX settlement_to_settle ON settlement ((CASE cycle_days WHEN 0 THEN '-infinity'::date ELSE settlement_date END))
+    WHERE state IN (2, 4);
+CREATE INDEX settlement_open ON settlement (state) WHERE state IN (1, 2, 4);
 
 CREATE TABLE hold (
     hold_id uuid PRIMARY KEY,

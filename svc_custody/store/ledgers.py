@@ -67,19 +67,22 @@ FROM unnest($1::text[], $2::smallint[], $3::text[]) AS u (account_id, asset_type
 WHERE s.account_id = u.account_id AND s.state = 4
     AND u.asset_id = CASE u.asset_type WHEN 1 THEN s.currency ELSE s.instrument_id END
 """
-
-
 _TRIED = "UPDATE settlement SET retry = false WHERE settlement_id = ANY ($1::text[]::uuid[]) AND retry"
 
 
 @dataclass(slots=True)
 class Need:
-    """What commands need of ledgers: by account where it says so, else of all the accounts that are loaded."""
+    """What commands need of the ledgers that are loaded. Whatever a trade, instruction or hold moves is loaded with it.
+
+    Attributes:
+        assets: whose balances.
+        executions: venue and exec id of executions, with the trades that they are about and these trades' instructions.
+        settlement_ids: instructions.
+        hold_ids: holds.
+    """
 
     assets: set[Asset] = field(default_factory=set)
     executions: set[tuple[str, str]] = field(default_factory=set)
-    """Venue and exec id."""
-
     settlement_ids: set[str] = field(default_factory=set)
     hold_ids: set[str] = field(default_factory=set)
 

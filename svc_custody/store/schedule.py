@@ -10,11 +10,11 @@ from kernel.postgres import Database
 BATCH_MAX = 200
 
 _TO_AFFIRM = """
-SELECT settlement_id::text, account_id FROM settlement WHERE state = 1 AND affirm_time <= clock_timestamp() ORDER BY affirm_time LIMIT $1
+SELECT settlement_id::text, account_id FROM settlement WHERE state = 1 AND affirm_time <= statement_timestamp() ORDER BY affirm_time LIMIT $1
 """
 _TO_SETTLE = """
 SELECT settlement_id::text, account_id FROM settlement
-WHERE state IN (2, 4) AND (settlement_date <= $1 OR cycle_days = 0)
+WHERE state IN (2, 4) AND CASE cycle_days WHEN 0 THEN '-infinity'::date ELSE settlement_date END <= $1
     AND (state = 2 OR retry OR attempt_date IS NULL OR attempt_date < $1)
 ORDER BY settlement_date, create_time, account_id, sequence LIMIT $2
 """
