@@ -159,7 +159,9 @@ class BookTap:
     def _replaced(self, event: events.Replaced) -> Iterable[BookEvent]:
         order = self._state.orders.get(event.order_id)
         if event.keeps_priority and order is not None and order.book_reference:
-            yield OrderReduced(event.time_ns, event.instrument, event.book_reference, event.reduced_by)
+            # A replace may change nothing that a book shows.
+            if event.reduced_by:
+                yield OrderReduced(event.time_ns, event.instrument, event.book_reference, event.reduced_by)
         else:
             self._moving = (event.order_id, OrderDeleted(event.time_ns, event.instrument, event.book_reference))
 

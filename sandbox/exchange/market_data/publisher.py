@@ -28,7 +28,7 @@ SESSIONS_KEPT = 2
 # The end of a session is said so often, in case a line loses it.
 _END_PACKETS = 3
 _DAY_NS = 86_400 * 1_000_000_000
-_START_OF_MESSAGES, _END_OF_MESSAGES = "O", "C"
+_START_OF_MESSAGES, _START_OF_SYSTEM_HOURS, _END_OF_MESSAGES = "O", "S", "C"
 
 _log = logging.getLogger(__name__)
 
@@ -210,6 +210,7 @@ class ItchPublisher:
         pending.append(self._system_event(_START_OF_MESSAGES))
         pending += self._image.frame(now_ns, name.midnight_ns)
         pending += (self._image.add_message(*entry, now_ns, name.midnight_ns) for entry in self._image.booked())
+        pending.append(self._system_event(_START_OF_SYSTEM_HOURS))
         _log.info("market data session", extra={"fields": {"session": name.text, "orders": len(self._image.orders)}})
 
     def _system_event(self, code: str) -> bytes:

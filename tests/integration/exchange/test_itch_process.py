@@ -143,7 +143,7 @@ def test_wrong_configuration_is_named(tmp_path: Path, key: str, text: str, messa
     ],
 )
 def test_an_instrument_that_itch_has_no_room_for_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
-    process = Process(tmp_path, itch_a="127.0.0.1:26400")
+    process = Process(tmp_path, itch_a="127.0.0.1:26400", itch_request_port="0", itch_snapshot_port="0")
     path = tmp_path / "instruments.json"
     path.write_text(path.read_text().replace(old, new))
     result = run(process.environment)
@@ -152,7 +152,7 @@ def test_an_instrument_that_itch_has_no_room_for_is_refused(tmp_path: Path, old:
 
 
 def test_a_session_file_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
-    process = Process(tmp_path, itch_a="127.0.0.1:26400")
+    process = Process(tmp_path, itch_a="127.0.0.1:26400", itch_request_port="0", itch_snapshot_port="0")
     (tmp_path / "journal").mkdir(mode=0o700)
     (tmp_path / "journal" / "market-data-session.json").write_text("{")
     result = run(process.environment)

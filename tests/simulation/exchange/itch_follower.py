@@ -104,6 +104,7 @@ class Follower:
         self.orders[reference] = [side, shares, price, locate]
 
     def _reduce(self, reference: int, shares: int) -> list[Any]:
+        assert shares > 0
         order = self.orders[reference]
         rest = order[1] - shares
         assert rest >= 0

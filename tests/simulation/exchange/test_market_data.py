@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel.itch.arbiter import Arbiter
+from kernel.itch.moldudp64 import decode_packet
 from kernel.itch.steps import ArbiterStep, Delivered, GapDeclared, RequestNeeded, SessionBegan, SnapshotAccepted, SnapshotNeeded
 from sandbox.exchange.engine.state import VenueState
 from sandbox.exchange.exchange import Exchange
@@ -253,6 +254,17 @@ def test_scale_lot_day_state_and_close_are_told(feed: Feed) -> None:
     assert trade_date == int(f"{today:%Y%m%d}")
     assert close_date < trade_date
     assert close_price == 500_000
+
+
+def test_a_session_says_when_its_opening_books_are_whole(feed: Feed) -> None:
+    alpha, beta = members(feed)
+    alpha.send(alpha.order("a", t59="1"), alpha.order("b", "2", "10", "50100", t55="BTC-USD", t59="1"))
+    beta.send(beta.order("c", "2", "40"))
+    feed.packets.clear()
+    feed.restart()
+    told = [message for line, data in feed.packets if line == "A" for message in decode_packet(data).messages]
+    assert [chr(message[0]) for message in told] == [*"S", *"RdyQHl", *"RdyQH", *"AA", *"S"]
+    assert [chr(message[11]) for message in told if message[:1] == b"S"] == ["O", "S"]
 
 
 def test_a_day_that_ends_begins_a_session_with_the_new_date_and_close(feed: Feed) -> None:

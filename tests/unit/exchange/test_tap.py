@@ -19,7 +19,7 @@ from sandbox.exchange.tap import (
     resting_orders,
 )
 from tests.property.exchange.test_matching import Operation, Play, _operations
-from tests.unit.exchange.venues import BUY, MONDAY_NS, SELL, cancel, instruments, new, replace
+from tests.unit.exchange.venues import BUY, GTC, MONDAY_NS, SELL, cancel, instruments, new, replace
 
 
 @dataclass
@@ -87,7 +87,9 @@ def test_each_kind_of_change() -> None:
     assert [type(event) for event in tap.take()] == [OrderAdded]
     venue.execute(replace("a2", "a", 80))
     assert [type(event) for event in tap.take()] == [OrderReduced]
-    venue.execute(replace("a3", "a2", 80, 9_999))
+    venue.execute(replace("a2b", "a2", 80, time_in_force=GTC))
+    assert tap.take() == []
+    venue.execute(replace("a3", "a2b", 80, 9_999))
     assert [type(event) for event in tap.take()] == [OrderReplaced]
     trade = venue.execute(new("s", SELL, 30, 9_999, account="ACC-2"))[1]
     assert [type(event) for event in tap.take()] == [OrderExecuted]
