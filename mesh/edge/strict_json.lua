@@ -292,7 +292,7 @@ local function field_mask(value)
   if value == "" then return end
   for one in gmatch(value .. ",", "([^,]*),") do
     for name in gmatch(one .. ".", "([^.]*)%.") do
-      if not match(name, "^%a[%w]*$") then refuse(FIELD, "field_mask", "is not a list of field names in lowerCamelCase") end
+      if not match(name, "^%l%w*$") then refuse(FIELD, "field_mask", "is not a list of field names in lowerCamelCase") end
     end
   end
 end
@@ -393,7 +393,7 @@ local function repeated_of(one)
   return function(at, c, field)
     if c ~= 91 then not_a("an array") end
     return items(at, function(item_at, first)
-      if first == 110 and not field.item_null then not_a("an array without null") end
+      if first == 110 and not field.null then not_a("an array without null") end
       return one(item_at, first, field)
     end)
   end
@@ -406,7 +406,7 @@ local function map_of(one)
     return members(at, function(name, value_at, first)
       once(seen, name)
       TEXT[field.key](name, key_field)
-      if first == 110 and not field.item_null then not_a("an object without null") end
+      if first == 110 and not field.null then not_a("an object without null") end
       return one(value_at, first, field)
     end)
   end
@@ -415,9 +415,8 @@ end
 for _, message in pairs(MESSAGES) do
   for _, field in pairs(message.f) do
     local one = VALUE[field.k]
-    local many = field.key or field.r
-    -- `null` for a whole list or map means that it is absent, as for every field but a Value.
-    field.null, field.item_null = field.k == "value" and not many, field.k == "value"
+    -- `null` means absent, but it is itself a Value. For a whole list of Values it is refused: the transcoder takes it for a list of one.
+    field.null = field.k == "value"
     field.check = field.key and map_of(one) or field.r and repeated_of(one) or one
   end
   -- Both spellings of a name are the same field.

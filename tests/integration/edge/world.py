@@ -134,7 +134,7 @@ class Edge:
 
     def raw(self, request: bytes) -> bytes:
         """Send bytes over TLS (HTTP/1.1) and read until the other side closes or is silent."""
-        plain = socket.create_connection(("127.0.0.1", self.port), timeout=1.5)
+        plain = socket.create_connection(("127.0.0.1", self.port), timeout=1.0)
         with self.tls().wrap_socket(plain, server_hostname="localhost") as tls:
             tls.sendall(request)
             found = b""

@@ -22,7 +22,7 @@ _RANGES = {
 }
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _DURATION = re.compile(r"-?(\d{1,12})(\.\d{1,9})?s", re.ASCII)
-_MASK = re.compile(r"(?:[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z][A-Za-z0-9]*)*(?:,(?=.)|$))*", re.ASCII)
+_MASK = re.compile(r"(?:[a-z][A-Za-z0-9]*(?:\.[a-z][A-Za-z0-9]*)*(?:,(?=.)|$))*", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -89,8 +89,8 @@ def _message(value: Any, message: Descriptor, bound: frozenset[str] = frozenset(
         if field is None or field.name in given or field.name in bound:
             raise RefusedError(f"{name}: unknown, twice or bound")
         given.add(field.name)
-        whole = field.message_type is not None and field.message_type.full_name == "google.protobuf.Value" and not field.is_repeated
-        if item is None and not whole:
+        is_value = field.message_type is not None and field.message_type.full_name == "google.protobuf.Value"
+        if item is None and not is_value:
             continue
         oneof = field.containing_oneof
         if oneof is not None and not oneof.name.startswith("_"):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from google.protobuf import json_format
@@ -55,14 +53,7 @@ def judged(document: bytes) -> bool:
     return True
 
 
-def without_null_values(parsed: Any) -> Any:
-    """The document less `"values": null`: absent by the JSON mapping, and Python's parser trips over it."""
-    if isinstance(parsed, dict):
-        return {name: without_null_values(item) for name, item in parsed.items() if not (name == "values" and item is None)}
-    return [without_null_values(item) for item in parsed] if isinstance(parsed, list) else parsed
-
-
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(documents())
 @example(b'{"at_time":"9999-12-31T23:59:59.999999999Z"}')
 @example(b'{"ratio":"1e999"}')
@@ -71,6 +62,7 @@ def without_null_values(parsed: Any) -> Any:
 @example(b'{"left_text":null,"right_inner":{}}')
 @example(b'{"left_text":"","right_inner":{}}')
 @example(b'{"any_value":null}')
+@example(b'{"values":null}')
 @example(b'{"values":[null,{"a":null}]}')
 @example(b'{"facts":' + b'{"a":' * 30 + b"1" + b"}" * 30 + b"}")
 @example(b'{"facts":' + b'{"a":' * 32 + b"1" + b"}" * 32 + b"}")
@@ -88,6 +80,6 @@ def test_the_door_agrees_with_the_reference(world: World, document: bytes) -> No
         return
     assert answer.status == 200, (document, answer.body)
     assert world.recorder.count == before + 1
-    expected = json_format.ParseDict(without_null_values(json.loads(document)), CLASS())
+    expected = json_format.Parse(document, CLASS())
     setattr(expected, "path_id", "P-1")  # noqa: B010 (the class is made at run time)
     assert CLASS.FromString(world.recorder.last) == expected, document
