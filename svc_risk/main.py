@@ -127,6 +127,7 @@ def bindings(
                 "ActivateKillSwitch": switch,
                 "ReleaseKillSwitch": switch,
                 "ListKillSwitches": read,
+                "ListReferencePrices": read,
             },
         ),
         ServiceBinding(

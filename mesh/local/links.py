@@ -1,56 +1,76 @@
-"""Waits until the services are linked with the exchange: `python -m mesh.local.links CONTROL_SOCKET [--venue]`.
+"""Waits until the mesh can trade: `python -m mesh.local.links CONTROL_SOCKET [--venue] [--prices]`.
 
 A healthy service is not yet one that trades. After a crash the dead replicas' leases have to expire before others take the venue session
-and the price feed, and until then orders are refused for want of a price, or wait to be sent.
+and follow the prices, and until then orders wait to be sent, or are refused for want of a fresh price.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from mesh.local.layout import LocalMeshError
+from kernel.errors import TrademeshError
+from mesh.local.layout import Layout, LocalMeshError
+from mesh.local.operator import Caller, Operator
+from mesh.local.seed_data import TENANT, instrument_ids
 from mesh.local.venue_control import tell
+from trademesh.risk.v1 import risk_service_pb2
 
 WAIT_SECONDS_MAX = 60.0
 _POLL_SECONDS = 0.05
+_VIEWER = Caller("links", TENANT, ("viewer",))
+_PATH = "/trademesh.risk.v1.RiskService/ListReferencePrices"
+
+Check = Callable[[], str]
+"""Says what is missing; empty when nothing is."""
 
 
-def missing(status: dict[str, Any], *, venue_link: bool) -> list[str]:
-    """Return what is not linked yet, given the exchange's `status`."""
-    wanted = {"nobody reads the price feed": status["feed_readers"] > 0}
-    if venue_link:
-        wanted["the order service is not logged on"] = status["members_connected"] > 0
-    return [what for what, there in wanted.items() if not there]
+def venue_link(control: Path) -> str:
+    """Check that the order service is logged on at the exchange."""
+    try:
+        linked = tell(control, "status")["members_connected"] > 0
+    except OSError:
+        return "the exchange does not answer"
+    return "" if linked else "the order service is not logged on"
 
 
-def await_links(
-    control: Path, *, venue_link: bool, now: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
-) -> None:
-    """Return once everything is linked.
+def fresh_prices(operator: Operator) -> str:
+    """Check that risk would approve orders on the prices of every instrument of the seed."""
+    request = risk_service_pb2.ListReferencePricesRequest(instrument_ids=instrument_ids())
+    try:
+        answer = operator.call("svc_risk", _PATH, request, risk_service_pb2.ListReferencePricesResponse, repeatable=True)
+    except TrademeshError as error:
+        return f"risk does not answer ({error})"
+    fresh = {price.instrument_id for price in answer.message.prices if price.fresh}
+    absent = sorted(set(request.instrument_ids) - fresh)
+    return f"risk has no fresh price of {', '.join(absent)}" if absent else ""
+
+
+def await_links(checks: Iterable[Check], *, now: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep) -> None:
+    """Return once nothing is missing.
 
     Raises:
         LocalMeshError: not in time; the text says what is missing.
     """
-    deadline, absent = now() + WAIT_SECONDS_MAX, ["the exchange does not answer"]
-    while now() < deadline:
-        try:
-            absent = missing(tell(control, "status"), venue_link=venue_link)
-        except OSError:
-            absent = ["the exchange does not answer"]
-        if not absent:
+    deadline, open_checks = now() + WAIT_SECONDS_MAX, list(checks)
+    while True:
+        missing = [what for check in open_checks if (what := check())]
+        if not missing:
             return
+        if now() >= deadline:
+            raise LocalMeshError(f"after {WAIT_SECONDS_MAX:g} s {' and '.join(missing)}")
         pause(_POLL_SECONDS)
-    raise LocalMeshError(f"after {WAIT_SECONDS_MAX:g} s {' and '.join(absent)}")
 
 
 def main(arguments: list[str]) -> int:
     """Wait; return the exit code."""
+    control, flags = Path(arguments[0]), arguments[1:]
     try:
-        await_links(Path(arguments[0]), venue_link="--venue" in arguments[1:])
+        with Operator(Layout.default(), _VIEWER) as operator:
+            checks = {"--venue": lambda: venue_link(control), "--prices": lambda: fresh_prices(operator)}
+            await_links(check for flag, check in checks.items() if flag in flags)
     except LocalMeshError as error:
         print(f"links: {error}", file=sys.stderr)
         return 1

@@ -61,13 +61,16 @@ def build_plan(layout: Layout, options: Options, environment: Surroundings) -> P
         around = Surrounding(doors, environment.issuer, environment.jwks_uri, environment.origins)
     own, site = service_units(layout, options, around, sidecars, needed)
     units += own
-    control = [str(layout.private(EXCHANGE) / CONTROL_SOCKET), *(["--venue"] if options.venue_link else [])]
     everybody = tuple(proxy.instance for proxy in sidecars)
-    units.append(replace(python_unit(layout, LINKS, LINKS, "mesh.local.links", *control, environment={}), after=everybody))
+    state = {DIRECTORY_KEY: str(layout.root)}
     if options.seed:
-        state = {DIRECTORY_KEY: str(layout.root)}
         after = tuple(instances("svc_risk", options.replicas)[:1])
         units.append(replace(python_unit(layout, SEED, SEED, "mesh.local.seed", environment=state), after=after))
+        everybody = (*everybody, SEED)
+    # Instruments without a reference in risk have no price there.
+    wanted = [*(["--venue"] if options.venue_link else []), *(["--prices"] if options.seed else [])]
+    control = [str(layout.private(EXCHANGE) / CONTROL_SOCKET), *wanted]
+    units.append(replace(python_unit(layout, LINKS, LINKS, "mesh.local.links", *control, environment=state), after=everybody))
     return Plan(tuple(units), _facts(doors, around, site))
 
 

@@ -64,6 +64,11 @@ def account_requests(accounts: Iterable[SeedAccount], new_key: Iterable[str]) ->
     ]
 
 
+def instrument_ids() -> list[str]:
+    """Return what the sandbox exchange trades."""
+    return list(read_instruments(INSTRUMENTS_FILE))
+
+
 def instrument_requests(new_key: Iterable[str]) -> list[reference_data_service_pb2.CreateInstrumentRequest]:
     """Return the requests that create what the sandbox exchange trades."""
     instruments = read_instruments(INSTRUMENTS_FILE).values()

@@ -31,7 +31,7 @@ CALLEES = {
     "svc_oms": ("svc_risk",),
     "svc_portfolio": ("svc_marketdata", "svc_oms", "svc_risk"),
     "svc_reporting": ("svc_custody", "svc_oms", "svc_risk"),
-    "svc_risk": ("svc_oms",),
+    "svc_risk": ("svc_marketdata", "svc_oms"),
 }
 """Whom each service calls; its Sidecar in `mesh/istio` allows no others."""
 HTTP_SOCKET = "http.sock"
@@ -123,7 +123,7 @@ def _own(layout: Layout, options: Options, around: Surrounding, proxy: Proxy) ->
         case "svc-oms":
             return _venue(layout, doors, proxy.instance) if options.venue_link else {}
         case "svc-risk":
-            return {"FIRM_TENANT": TENANT, "PRICE_FEED_HOST": HOST, "PRICE_FEED_PORT": str(doors.feed_port), "PRICE_FEED_VENUE": VENUE}
+            return {"FIRM_TENANT": TENANT, "PRICE_FEED_VENUE": VENUE}
         case "svc-marketdata":
             lines = FeedLines.of(proxy.address)
             feed = {"ITCH_A": lines.a, "ITCH_B": lines.b, "ITCH_SOURCES": HOST, "VENUE": VENUE}

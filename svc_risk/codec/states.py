@@ -8,6 +8,7 @@ from svc_risk.codec.amounts import text
 from svc_risk.codec.resources import write_limit
 from svc_risk.domain.exposure import InstrumentExposure
 from svc_risk.domain.policy import Account
+from svc_risk.domain.reference_price import PriceSource, ReferencePrice
 from svc_risk.domain.risk_state import RiskState
 from trademesh.risk.v1 import risk_service_pb2
 
@@ -28,6 +29,20 @@ def write_risk_state(account: Account, state: RiskState, order_position: LogPosi
         version=exposure.version,
         order_log_position=to_position(order_position),
     )
+
+
+def write_reference_price(instrument_id: str, venue: str, price: ReferencePrice) -> risk_service_pb2.DecisionPrice:
+    """Return a reference price with the venue that named it."""
+    return risk_service_pb2.DecisionPrice(
+        instrument_id=instrument_id, venue=venue, price=text(price.price), source=_SOURCES[price.source], fresh=price.fresh
+    )
+
+
+_SOURCES = {
+    PriceSource.MID: risk_service_pb2.DECISION_PRICE_SOURCE_MID,
+    PriceSource.LAST_TRADE: risk_service_pb2.DECISION_PRICE_SOURCE_LAST_TRADE,
+    PriceSource.PRIOR_CLOSE: risk_service_pb2.DECISION_PRICE_SOURCE_PRIOR_CLOSE,
+}
 
 
 def _position(instrument_id: str, position: InstrumentExposure) -> risk_service_pb2.InstrumentExposure:

@@ -17,7 +17,7 @@ from kernel.server_context import CallContext
 from svc_risk.clients.orders import OrderControl
 from svc_risk.codec import resources
 from svc_risk.codec.events import read_exposure_change
-from svc_risk.codec.states import write_risk_state
+from svc_risk.codec.states import write_reference_price, write_risk_state
 from svc_risk.domain.administration import KillSwitch, check_kill_switch, check_limit, require_etag
 from svc_risk.domain.vocabulary import ANY, KillSwitchScope, KillSwitchStatus, LimitScope
 from svc_risk.servicer.access import Access
@@ -71,6 +71,14 @@ class RiskServicer:
         # Read first: the state then shows at least what the position says.
         order_position = await self._order_log.position()
         return write_risk_state(account, await self._reads.risk_state(request.account_id), order_position)
+
+    async def ListReferencePrices(  # noqa: N802 (the contract's name)
+        self, request: pb.ListReferencePricesRequest, context: CallContext
+    ) -> pb.ListReferencePricesResponse:
+        """See the contract. Market data belongs to no account."""
+        found = await self._reads.reference_prices(request.instrument_ids)
+        prices = [write_reference_price(instrument_id, *found[instrument_id]) for instrument_id in sorted(found)]
+        return pb.ListReferencePricesResponse(prices=prices)
 
     async def ListLimits(self, request: pb.ListLimitsRequest, context: CallContext) -> pb.ListLimitsResponse:  # noqa: N802 (the contract's name)
         """See the contract."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,9 +14,11 @@ from svc_risk.codec.events import exposure_stream
 from svc_risk.domain.administration import KillSwitch, Limit
 from svc_risk.domain.exposure import InstrumentExposure, marked, summed
 from svc_risk.domain.policy import Account, Instrument
+from svc_risk.domain.reference_price import ReferencePrice
 from svc_risk.domain.risk_state import RiskState
 from svc_risk.domain.vocabulary import ANY, KillSwitchScope, KillSwitchStatus, LimitScope, LimitType
 from svc_risk.store.rows import (
+    Row,
     read_account,
     read_accounts,
     read_instrument,
@@ -137,6 +139,13 @@ class ReadStore:
             await transaction.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             return await _risk_state(transaction.connection, account_id)
 
+    async def reference_prices(self, instrument_ids: Sequence[str]) -> dict[str, tuple[str, ReferencePrice]]:
+        """Return the reference price of each instrument that has one, as an order would find it now, with the venue that named it."""
+        async with self._database.transaction() as transaction:
+            # One snapshot, so that prices and signs of life belong together.
+            await transaction.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return await _references(transaction.connection, instrument_ids, await transaction.connection.fetch("SELECT * FROM price_feed"))
+
     async def exposure_history(self, account_id: str, before_version: int, limit: int) -> list[RecordedEvent]:
         """Return events of an account's exposure below a version, newest first."""
         rows = await self._database.fetch(_HISTORY, exposure_stream(account_id), before_version, limit)
@@ -146,12 +155,7 @@ class ReadStore:
 async def _risk_state(connection: Connection, account_id: str) -> RiskState:
     accounts = read_accounts(await connection.fetch("SELECT * FROM account_exposure WHERE account_id = $1", account_id))
     positions = read_positions(await connection.fetch("SELECT * FROM position_exposure WHERE account_id = $1", account_id))
-    prices = await connection.fetch(
-        "SELECT r.* FROM reference_price r JOIN instrument i ON i.instrument_id = r.instrument_id AND i.venue = r.feed"
-        " WHERE r.instrument_id = ANY ($1::text[])",
-        [instrument_id for _, instrument_id in positions],
-    )
-    references = read_references(prices, (), await connection.fetchval("SELECT clock_timestamp()"))
+    references = await _references(connection, [instrument_id for _, instrument_id in positions], ())
     account, valued = accounts[account_id], dict[str, InstrumentExposure]()
     for (_, instrument_id), position in positions.items():
         reference = references.get(instrument_id)
@@ -159,6 +163,15 @@ async def _risk_state(connection: Connection, account_id: str) -> RiskState:
         account = summed(account, position, valued[instrument_id])
     limits = await connection.fetch(_BINDING_LIMITS, LimitScope.ACCOUNT, [ANY, account_id])
     return RiskState(account, valued, _own_or_default(read_limit(row) for row in limits))
+
+
+async def _references(connection: Connection, instrument_ids: Sequence[str], feeds: Iterable[Row]) -> dict[str, tuple[str, ReferencePrice]]:
+    prices = await connection.fetch(
+        "SELECT r.* FROM reference_price r JOIN instrument i ON i.instrument_id = r.instrument_id AND i.venue = r.feed"
+        " WHERE r.instrument_id = ANY ($1::text[])",
+        list(instrument_ids),
+    )
+    return read_references(prices, feeds, await connection.fetchval("SELECT clock_timestamp()"))
 
 
 def _own_or_default(limits: Iterable[Limit]) -> list[Limit]:

@@ -8,15 +8,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from kernel.errors import Reason, UnavailableError
 from mesh.local.layout import Layout, LocalMeshError
-from mesh.local.links import WAIT_SECONDS_MAX, await_links, missing
+from mesh.local.links import WAIT_SECONDS_MAX, await_links, fresh_prices, venue_link
+from mesh.local.operator import Answer, Operator
+from mesh.local.seed_data import instrument_ids
 from mesh.local.venue_control import tell
-
-LINKED = {"ok": True, "feed_readers": 1, "members_connected": 1}
+from trademesh.risk.v1 import risk_service_pb2
 
 
 @contextmanager
@@ -51,29 +53,45 @@ class Clock:
         self.now += seconds
 
 
-@pytest.mark.parametrize(
-    ("readers", "members", "venue_link", "absent"),
-    [(1, 1, True, 0), (0, 1, True, 1), (1, 0, True, 1), (0, 0, True, 2), (1, 0, False, 0), (0, 0, False, 1)],
-)
-def test_prices_are_always_wanted_and_the_session_where_there_is_to_be_one(
-    readers: int, members: int, *, venue_link: bool, absent: int
-) -> None:
-    assert len(missing({"feed_readers": readers, "members_connected": members}, venue_link=venue_link)) == absent
+class Risk:
+    """Answers as risk's replicas do: prices by instrument and freshness, or an error."""
+
+    def __init__(self, answer: dict[str, bool] | UnavailableError) -> None:
+        self.answer = answer
+
+    def call(self, *_: object, **__: object) -> Answer:
+        if isinstance(self.answer, UnavailableError):
+            raise self.answer
+        prices = [risk_service_pb2.DecisionPrice(instrument_id=name, fresh=fresh) for name, fresh in self.answer.items()]
+        return Answer(risk_service_pb2.ListReferencePricesResponse(prices=prices))
+
+
+def asked_of(answer: dict[str, bool] | UnavailableError) -> str:
+    return fresh_prices(cast("Operator", Risk(answer)))
+
+
+def test_every_instrument_needs_a_price_on_which_orders_may_be_approved() -> None:
+    everyone = dict.fromkeys(instrument_ids(), True)
+    assert asked_of(everyone) == ""
+    assert asked_of({**everyone, "AAPL": False}) == "risk has no fresh price of AAPL"
+    assert "MSFT" in asked_of({name: True for name in everyone if name != "MSFT"})
+    assert "does not answer" in asked_of(UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, "away"))
 
 
 def test_it_asks_until_everything_is_linked(layout: Layout) -> None:
     clock = Clock()
     path = layout.create_private("exchange") / "control.sock"
-    with exchange(path, {**LINKED, "feed_readers": 0}, LINKED) as asked:
-        await_links(path, venue_link=True, now=clock.read, pause=clock.pause)
+    with exchange(path, {"ok": True, "members_connected": 0}, {"ok": True, "members_connected": 1}) as asked:
+        await_links([lambda: venue_link(path)], now=clock.read, pause=clock.pause)
     assert asked == [{"op": "status"}, {"op": "status"}]
     assert clock.now > 0
 
 
 def test_what_is_missing_in_the_end_is_named(layout: Layout) -> None:
-    clock = Clock()
-    with pytest.raises(LocalMeshError, match="the exchange does not answer"):
-        await_links(layout.create_private("exchange") / "control.sock", venue_link=True, now=clock.read, pause=clock.pause)
+    clock, path = Clock(), layout.create_private("exchange") / "control.sock"
+    checks = [lambda: venue_link(path), lambda: asked_of({})]
+    with pytest.raises(LocalMeshError, match="the exchange does not answer and risk has no fresh price of AAPL"):
+        await_links(checks, now=clock.read, pause=clock.pause)
     assert clock.now >= WAIT_SECONDS_MAX
 
 

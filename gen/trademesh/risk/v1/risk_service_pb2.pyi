@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from trademesh.risk.v1 import kill_switch_pb2 as _kill_switch_pb2
 from trademesh.risk.v1 import limit_pb2 as _limit_pb2
 from trademesh.type.v1 import log_position_pb2 as _log_position_pb2
@@ -21,6 +22,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DecisionPriceSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DecisionPriceSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DecisionPriceSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DECISION_PRICE_SOURCE_UNSPECIFIED: _DecisionPriceSource.ValueType  # 0
+    """Not stated; never sent."""
+    DECISION_PRICE_SOURCE_MID: _DecisionPriceSource.ValueType  # 1
+    """The middle of best bid and best offer; the limit PRICE_COLLAR applies."""
+    DECISION_PRICE_SOURCE_LAST_TRADE: _DecisionPriceSource.ValueType  # 2
+    """The last trade; the limit PRICE_COLLAR applies."""
+    DECISION_PRICE_SOURCE_PRIOR_CLOSE: _DecisionPriceSource.ValueType  # 3
+    """A prior close; the limit PRICE_COLLAR_PRIOR_CLOSE applies."""
+
+class DecisionPriceSource(_DecisionPriceSource, metaclass=_DecisionPriceSourceEnumTypeWrapper):
+    """Where a reference price comes from, in order of preference."""
+
+DECISION_PRICE_SOURCE_UNSPECIFIED: DecisionPriceSource.ValueType  # 0
+"""Not stated; never sent."""
+DECISION_PRICE_SOURCE_MID: DecisionPriceSource.ValueType  # 1
+"""The middle of best bid and best offer; the limit PRICE_COLLAR applies."""
+DECISION_PRICE_SOURCE_LAST_TRADE: DecisionPriceSource.ValueType  # 2
+"""The last trade; the limit PRICE_COLLAR applies."""
+DECISION_PRICE_SOURCE_PRIOR_CLOSE: DecisionPriceSource.ValueType  # 3
+"""A prior close; the limit PRICE_COLLAR_PRIOR_CLOSE applies."""
+Global___DecisionPriceSource: _TypeAlias = DecisionPriceSource  # noqa: Y015
 
 @_typing.final
 class GetRiskStateRequest(_message.Message):
@@ -597,3 +626,91 @@ class ListKillSwitchesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListKillSwitchesResponse: _TypeAlias = ListKillSwitchesResponse  # noqa: Y015
+
+@_typing.final
+class ListReferencePricesRequest(_message.Message):
+    """Selects reference prices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The instruments, 1 to 100 different ones."""
+
+    def __init__(
+        self,
+        *,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReferencePricesRequest: _TypeAlias = ListReferencePricesRequest  # noqa: Y015
+
+@_typing.final
+class ListReferencePricesResponse(_message.Message):
+    """Reference prices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecisionPrice]:
+        """One for each instrument that has one, by instrument; without one no order is approved."""
+
+    def __init__(
+        self,
+        *,
+        prices: _abc.Iterable[Global___DecisionPrice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prices", b"prices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReferencePricesResponse: _TypeAlias = ListReferencePricesResponse  # noqa: Y015
+
+@_typing.final
+class DecisionPrice(_message.Message):
+    """The price that orders of an instrument are judged against."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    VENUE_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """The instrument."""
+    venue: _builtins.str
+    """The venue whose feed named it."""
+    price: _builtins.str
+    """The price, decimal."""
+    source: Global___DecisionPriceSource.ValueType
+    """Where it comes from."""
+    fresh: _builtins.bool
+    """Whether orders may be approved on it: the feed gave a sign of life within 2 seconds and did not call the instrument stale. A price that is
+    not fresh still values positions.
+    """
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        venue: _builtins.str = ...,
+        price: _builtins.str = ...,
+        source: Global___DecisionPriceSource.ValueType = ...,
+        fresh: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fresh", b"fresh", "instrument_id", b"instrument_id", "price", b"price", "source", b"source", "venue", b"venue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionPrice: _TypeAlias = DecisionPrice  # noqa: Y015

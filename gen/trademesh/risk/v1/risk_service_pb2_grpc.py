@@ -70,6 +70,11 @@ class RiskServiceStub:
                 request_serializer=trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListKillSwitchesRequest.SerializeToString,
                 response_deserializer=trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListKillSwitchesResponse.FromString,
                 _registered_method=True)
+        self.ListReferencePrices = channel.unary_unary(
+                '/trademesh.risk.v1.RiskService/ListReferencePrices',
+                request_serializer=trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListReferencePricesRequest.SerializeToString,
+                response_deserializer=trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListReferencePricesResponse.FromString,
+                _registered_method=True)
 
 
 class RiskServiceServicer:
@@ -127,6 +132,14 @@ class RiskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReferencePrices(self, request, context):
+        """Lists the prices that orders are judged against at this moment, and whether orders may be approved on them.
+        Example: `GET /v1/referencePrices?instrument_ids=AAPL`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RiskServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +177,11 @@ def add_RiskServiceServicer_to_server(servicer, server):
                     servicer.ListKillSwitches,
                     request_deserializer=trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListKillSwitchesRequest.FromString,
                     response_serializer=trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListKillSwitchesResponse.SerializeToString,
+            ),
+            'ListReferencePrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReferencePrices,
+                    request_deserializer=trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListReferencePricesRequest.FromString,
+                    response_serializer=trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListReferencePricesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -356,6 +374,33 @@ class RiskService:
             '/trademesh.risk.v1.RiskService/ListKillSwitches',
             trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListKillSwitchesRequest.SerializeToString,
             trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListKillSwitchesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReferencePrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/trademesh.risk.v1.RiskService/ListReferencePrices',
+            trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListReferencePricesRequest.SerializeToString,
+            trademesh_dot_risk_dot_v1_dot_risk__service__pb2.ListReferencePricesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,6 +34,10 @@ class RiskServiceStub:
     """Releases a kill switch. Example: `POST /v1/killSwitches:release {…}`."""
     ListKillSwitches: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.ListKillSwitchesRequest, _risk_service_pb2.ListKillSwitchesResponse]
     """Lists kill switches, newest change first. Example: `GET /v1/killSwitches?active_only=true`."""
+    ListReferencePrices: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.ListReferencePricesRequest, _risk_service_pb2.ListReferencePricesResponse]
+    """Lists the prices that orders are judged against at this moment, and whether orders may be approved on them.
+    Example: `GET /v1/referencePrices?instrument_ids=AAPL`.
+    """
 
 class RiskServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows and sets what risk allows. Reads need role `viewer`, `trader` or `risk-officer` for the account; writes need `risk-officer`."""
@@ -97,5 +101,15 @@ class RiskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_risk_service_pb2.ListKillSwitchesRequest, _abc.Awaitable[_risk_service_pb2.ListKillSwitchesResponse]],
     ) -> _abc.Awaitable[_risk_service_pb2.ListKillSwitchesResponse]:
         """Lists kill switches, newest change first. Example: `GET /v1/killSwitches?active_only=true`."""
+
+    @_abc_1.abstractmethod
+    def ListReferencePrices(
+        self,
+        request: _risk_service_pb2.ListReferencePricesRequest,
+        context: _aio.ServicerContext[_risk_service_pb2.ListReferencePricesRequest, _abc.Awaitable[_risk_service_pb2.ListReferencePricesResponse]],
+    ) -> _abc.Awaitable[_risk_service_pb2.ListReferencePricesResponse]:
+        """Lists the prices that orders are judged against at this moment, and whether orders may be approved on them.
+        Example: `GET /v1/referencePrices?instrument_ids=AAPL`.
+        """
 
 def add_RiskServiceServicer_to_server(servicer: RiskServiceServicer, server: _aio.Server) -> None: ...
