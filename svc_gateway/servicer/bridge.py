@@ -14,7 +14,9 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, status_pb2
 
 from kernel.errors import InternalError, InvalidArgumentError, Reason, ResourceExhaustedError, TrademeshError
-from kernel.identity import User
+from kernel.identity import Identity
+from kernel.server_admission import new_traceparent
+from kernel.server_context import CallContext, current_call
 from kernel.status import code_of, to_status
 from svc_gateway.clients.backends import Backends
 from svc_gateway.codec.catalogue import Catalogue, Method
@@ -86,7 +88,7 @@ class Bridge:
     def __init__(
         self,
         socket: web.WebSocketResponse,
-        user: User,
+        identity: Identity,
         authorization: str,
         backends: Backends,
         catalogue: Catalogue,
@@ -94,7 +96,8 @@ class Bridge:
         counters: Counters,
     ) -> None:
         self._socket = socket
-        self._user = user
+        self._identity = identity
+        self._user = CallContext(identity).user
         self._authorization = authorization
         self._backends = backends
         self._catalogue = catalogue
@@ -186,6 +189,9 @@ class Bridge:
         counters.calls_running += 1
         running.started = True
         sent = _Sent()
+        trace = new_traceparent()
+        # A trace of its own for each call: the logs of gateway and service share an id.
+        current_call.set(CallContext(self._identity, method=call.method, trace_id=trace[3:35], traceparent=trace))
         try:
             if running.ending is None:
                 running.ending = await self._answer(call, sent)
@@ -197,7 +203,12 @@ class Bridge:
             code = code_of(_CANCELLED if running.ending is None else running.ending).name
             counters.ends[code] = counters.ends.get(code, 0) + 1
             fields: dict[str, Any] = {"method": call.method[:256], "principal": self._user.principal, "tenant": self._user.tenant}
-            fields |= {"code": code, "messages": sent.messages, "duration_ms": round((time.monotonic() - began) * 1_000, 3)}
+            fields |= {
+                "trace_id": trace[3:35],
+                "code": code,
+                "messages": sent.messages,
+                "duration_ms": round((time.monotonic() - began) * 1_000, 3),
+            }
             _log.info("bridged call", extra={"fields": fields})
         return running.ending
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from kernel.errors import InvalidArgumentError, Reason, UnauthenticatedError, UnavailableError
-from kernel.identity import User
+from kernel.identity import Identity, User
+from kernel.server_context import CallContext
 from kernel.telemetry import Sample
 from svc_gateway.clients.backends import Backends
 from svc_gateway.codec.catalogue import Catalogue
@@ -78,14 +79,15 @@ class Sockets:
         """Serve a socket until it ends."""
         if self._draining:
             raise _shutting_down()
-        user, authorization = await self._authenticate(request)
+        identity, authorization = await self._authenticate(request)
+        user = CallContext(identity).user
         self._quota.enter(user.tenant, user.principal)
         try:
-            return await self._serve(request, user, authorization)
+            return await self._serve(request, identity, authorization)
         finally:
             self._quota.leave(user.tenant, user.principal)
 
-    async def _authenticate(self, request: web.Request) -> tuple[User, str]:
+    async def _authenticate(self, request: web.Request) -> tuple[Identity, str]:
         identity = self._door.admit(request)
         refuse_query(request)
         offered = [name.strip() for header in request.headers.getall("Sec-WebSocket-Protocol", []) for name in header.split(",")]
@@ -105,10 +107,10 @@ class Sockets:
             authorization = self._door.authorization(request)
         if identity.user is None:
             raise UnauthenticatedError(Reason.USER_UNAUTHENTICATED, "a socket belongs to a user; send a token or a ticket")
-        return identity.user, authorization
+        return identity, authorization
 
-    async def _serve(self, request: web.Request, user: User, authorization: str) -> web.StreamResponse:
-        settings = self._settings
+    async def _serve(self, request: web.Request, identity: Identity, authorization: str) -> web.StreamResponse:
+        settings, user = self._settings, CallContext(identity).user
         socket = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,),
             heartbeat=settings.ping_seconds,
@@ -122,7 +124,7 @@ class Sockets:
             raise InvalidArgumentError(Reason.FIELD_INVALID, "a WebSocket handshake (RFC 6455) is expected at this path")
         await socket.prepare(request)
         transport = request.transport
-        bridge = Bridge(socket, user, authorization, self._backends, self._catalogue, settings.limits, self.counters)
+        bridge = Bridge(socket, identity, authorization, self._backends, self._catalogue, settings.limits, self.counters)
         self._bridges.add(bridge)
         expiry = asyncio.create_task(self._end_with_token(bridge, user))
         try:

@@ -24,6 +24,7 @@ async def test_a_read_is_answered_as_rest_would(replica: Replica, gateway_world:
         assert message["next_page_token"] == "t"
         assert (await socket.end("1"))["code"] == 0
     assert gateway_world.orders.authorizations == [bearer(caller)] * 2
+    assert len({trace[3:35] for trace in gateway_world.orders.traces}) == 2
     assert all(deadline is not None and 0 < deadline < 6 for deadline in gateway_world.orders.deadlines)
 
 

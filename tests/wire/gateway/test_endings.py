@@ -120,10 +120,10 @@ async def test_a_client_that_goes_silent_is_let_go_and_its_calls_with_it(gateway
 
 
 async def test_pings_keep_a_quiet_socket(gateway_world: World) -> None:
-    replica = await gateway_world.replica(ping_seconds=0.1)
+    replica = await gateway_world.replica(ping_seconds=0.6)
     async with replica.open(user()) as socket:
         listening = asyncio.create_task(socket.frame())
-        done, _ = await asyncio.wait([listening], timeout=1.0)
+        done, _ = await asyncio.wait([listening], timeout=2.0)
         assert not done
         await socket.call("1", GET, account_id="ACC-1", order_id=ORDER_ID)
         assert (await listening)["id"] == "1"

@@ -122,6 +122,7 @@ class FakeOrders(order_service_pb2_grpc.OrderServiceServicer):
     def __init__(self) -> None:
         self.events = Events()
         self.authorizations: list[str] = []
+        self.traces: list[str] = []
         self.deadlines: list[float | None] = []
         self.refusal: TrademeshError | None = None
         self.hangs = False
@@ -173,6 +174,7 @@ class FakeOrders(order_service_pb2_grpc.OrderServiceServicer):
 
     async def _note(self, context: Any) -> None:
         metadata = dict(context.invocation_metadata())
+        self.traces.append(metadata.get("traceparent", ""))
         self.authorizations.append(metadata.get("authorization", ""))
         self.deadlines.append(context.time_remaining())
         if self.hangs:
