@@ -10,7 +10,8 @@ from kernel.postgres import Database
 BATCH_MAX = 200
 
 _TO_AFFIRM = """
-SELECT settlement_id::text, account_id FROM settlement WHERE state = 1 AND affirm_time <= statement_timestamp() ORDER BY affirm_time LIMIT $1
+SELECT settlement_id::text, account_id FROM settlement
+WHERE state = 1 AND affirm_time <= statement_timestamp() ORDER BY affirm_time LIMIT $1
 """
 _TO_SETTLE = """
 SELECT settlement_id::text, account_id FROM settlement
