@@ -99,7 +99,7 @@ class OrderView:
     @property
     def leaves_quantity(self) -> Decimal:
         """Return what may still trade: nothing once the order is terminal."""
-        return ZERO if self.state in TERMINAL else self.quantity - self.filled_quantity
+        return ZERO if self.state in TERMINAL else max(self.quantity - self.filled_quantity, ZERO)
 
 
 def evolve(view: OrderView | None, event: OrderEvent) -> OrderView:
