@@ -11,6 +11,7 @@ NAME = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
 
 _RETRY_CONDITIONS = r"[a-z0-9-]+(,[a-z0-9-]+)*"
 _PORT = whole(1, 65_535)
+_PORT_TEXT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 _LABELS = map_of(text())
 
 RETRIES = fields({"attempts": whole(0, 10)}, {"retryOn": text(_RETRY_CONDITIONS), "perTryTimeout": duration})
@@ -47,7 +48,13 @@ _AUTHORIZATION_POLICY = fields(
                         fields({"source": fields({}, {"principals": list_of(text()), "requestPrincipals": list_of(text())})}),
                     ),
                     "to": list_of(
-                        fields({"operation": fields({}, {"paths": list_of(text()), "methods": list_of(text()), "ports": list_of(text())})}),
+                        fields(
+                            {
+                                "operation": fields(
+                                    {}, {"paths": list_of(text()), "methods": list_of(text()), "ports": list_of(text(_PORT_TEXT))}
+                                )
+                            }
+                        ),
                     ),
                 },
             )

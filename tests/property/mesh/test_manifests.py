@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mesh.local.compiler import ManifestError, compile_mesh, load, registry
@@ -60,6 +60,7 @@ def spoilt(place: Place, junk: Any, *, removed: bool) -> dict[str, list[Any]]:
     return files
 
 
+@example(place=("svc-risk.yaml", 0, ("spec", "rules", 0, "to", 0, "operation", "ports", 0)), junk=":", removed=False)
 @settings(max_examples=200, deadline=None)
 @given(place=st.sampled_from(PLACES), junk=JUNK, removed=st.booleans())
 def test_a_spoilt_manifest_is_refused_in_words_or_compiled(place: Place, junk: Any, removed: bool) -> None:
