@@ -84,6 +84,7 @@ async def serve(config: MarketDataConfig, addresses: FeedAddresses, stop: asynci
         trades = TradeStore(database, config.venue)
         venue, liveness = Venue(await trades.latest_days()), Liveness()
         recorder = TradeRecorder(trades)
+        stack.push_async_callback(recorder.finish)
         receiver = FeedReceiver(addresses, venue, liveness, clock)
         feed = MarketFeed(config.venue, venue, liveness, lambda: receiver.is_recovering, recorder, clock)
         receiver.on_change = feed.notify

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ WAITING_TRADES_MAX = 200_000
 
 GATHER_SECONDS = 0.05
 RETRY_SECONDS = 0.5
+FINISH_SECONDS = 2.0
 
 _logger = logging.getLogger(__name__)
 
@@ -77,8 +79,19 @@ class TradeRecorder:
             self._woken.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_TRADES_MAX))]
-                await self._write(batch)
+                try:
+                    await self._write(batch)
+                except asyncio.CancelledError:
+                    self._waiting.extendleft(reversed(batch))
+                    raise
             await asyncio.sleep(self._gather_seconds)
+
+    async def finish(self) -> None:
+        """Write what still waits once `run` has ended, for at most two seconds: the process is stopping."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_SECONDS):
+                while self._waiting:
+                    await self._write([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_TRADES_MAX))])
 
     def samples(self) -> list[Sample]:
         """Return the recorder's metrics; `trades_given_up_total` above 0 is an alarm."""

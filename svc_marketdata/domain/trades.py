@@ -91,6 +91,14 @@ class TradingDay:
         self.high: int | None = None
         self.low: int | None = None
 
+    def knows(self, match_number: int) -> bool:
+        """Return whether a trade was told, standing or busted."""
+        return match_number in self._trades or match_number in self._broken
+
+    def stands(self, trade: Trade) -> bool:
+        """Return whether a trade is counted as it is."""
+        return self._trades.get(trade.match_number) == trade
+
     def restored(self, trade: Trade) -> Trade:
         """Return a trade as it is counted: the correction of a busted one has that one's time and side."""
         broken = self._broken.get(trade.match_number)

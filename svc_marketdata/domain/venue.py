@@ -311,6 +311,7 @@ class Venue:
 
         Days stay, with trades counted in that were told after the snapshot's moment and not known here.
         """
+        told = [trade for trade in snapshot._trades if snapshot._by_id[trade.instrument_id].day.stands(trade)]
         before, self._by_id, self._markets = self._by_id, {}, {}
         self.session, self.sequence = snapshot.session, snapshot.sequence
         self._is_whole = True
@@ -321,7 +322,10 @@ class Venue:
             else:
                 self.tape_breaks += market.inherit(known)
             self._markets[locate] = self._by_id[market.instrument.instrument_id] = market
-        self._trades += [trade for trade in snapshot._trades if self._by_id[trade.instrument_id].day.add(trade)]
+        for trade in told:
+            day = self._by_id[trade.instrument_id].day
+            if not day.knows(trade.match_number) and day.add(trade):
+                self._trades.append(trade)
         self._changed = set(self)
 
     def _trade(self, market: Market, match_number: int, price: int, quantity: int, aggressor: Aggressor, time_ns: int) -> None:

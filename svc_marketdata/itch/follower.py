@@ -57,6 +57,7 @@ class FeedFollower:
         self._kept_messages = 0
         self._incoming: Venue | None = None
         self._has_ended = False
+        self._awaits_snapshot = False
         self.needs_snapshot = False
 
     @property
@@ -105,7 +106,8 @@ class FeedFollower:
             Whether it could; None where the feed has not come so far yet, and it should be offered again.
         """
         session = snapshot.venue.session
-        if session == self.arbiter.session and not self.arbiter.is_recovering:
+        if session == self.arbiter.session and not self._awaits_snapshot:
+            # What is being asked for brings the tape too; a snapshot has the books alone.
             if self.arbiter.next_sequence < next_sequence:
                 return None
             return self._settle(snapshot, next_sequence)
@@ -155,18 +157,19 @@ class FeedFollower:
                 case RequestNeeded():
                     self._ask(step.request)
                 case SnapshotNeeded():
-                    self.needs_snapshot = True
+                    self._awaits_snapshot = self.needs_snapshot = True
                 case SnapshotAccepted():
                     self._accept(step)
                 case SessionBegan():
                     _logger.info("feed session %s begins", step.session)
-                    self._has_ended = False
+                    self._has_ended = self._awaits_snapshot = False
                     self._reader.begin(step.session)
                     self.needs_snapshot = True
                     if self._kept is not None:
                         self._kept, self._kept_messages = [], 0
                 case GapDeclared():
                     _logger.error("feed messages %d to %d of session %s are lost", step.first, step.last, step.session)
+                    self._awaits_snapshot = False
                     self.venue.interrupt()
                     self.needs_snapshot = True
                 case SessionEnded():
@@ -182,6 +185,7 @@ class FeedFollower:
     def _accept(self, step: SnapshotAccepted) -> None:
         snapshot, self._incoming = self._incoming, None
         assert snapshot is not None, "the arbiter accepts only what it was offered"
+        self._awaits_snapshot = False
         if step.last >= step.first:
             _logger.warning("feed messages %d to %d are known by a snapshot alone", step.first, step.last)
             self.venue.tape_breaks += 1

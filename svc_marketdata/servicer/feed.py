@@ -227,6 +227,7 @@ class MarketFeed:
         self._unknown_busts -= unknown
         told = [ToldTrade(self.position, trade_message(self.name, latest[number])) for number in sorted(unknown)]
         if told:
+            self._keep(told)
             self._hand_out(Round(frozenset(), frozenset(), told, self.position))
 
     def samples(self) -> list[Sample]:
@@ -270,10 +271,13 @@ class MarketFeed:
             for listener in tuple(self._listeners):
                 listener.lose_tape()
             return told
-        self._told += (trade for trade in told if trade.position.session == venue.session)
+        self._keep(told)
+        return told
+
+    def _keep(self, told: Sequence[ToldTrade]) -> None:
+        self._told += (trade for trade in told if trade.position.session == self._told_after.session)
         while len(self._told) > TRADES_KEPT_MAX:
             self._told_after = self._told.popleft().position
-        return told
 
     def _is_in_order(self, told: Sequence[ToldTrade]) -> bool:
         """Trades that a snapshot has brought to light may be older than what was told: no stream can put them in their place."""

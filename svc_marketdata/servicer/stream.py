@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from kernel.streams import MAILBOX_MESSAGES_MAX, Item, Mailbox
+from kernel.streams import Item, Mailbox
 from svc_marketdata.codec.messages import book_message, quote_message, recorded, trade_message
 from svc_marketdata.domain import Market
 from svc_marketdata.servicer.feed import MarketFeed, Position, Round
@@ -12,6 +12,9 @@ from trademesh.marketdata.v1 import market_data_pb2, market_data_service_pb2
 from trademesh.type.v1 import stream_pb2
 
 SNAPSHOT_INSTRUMENTS_MAX = 20
+WAITING_TRADES_MAX = 4_096
+"""Trades that may wait for a client; a healthy one must outlast what a recovered gap brings at once."""
+
 _SNAPSHOT_UNFINISHED = "snapshot"
 
 Response = market_data_service_pb2.StreamMarketDataResponse
@@ -19,8 +22,8 @@ Channel = market_data_service_pb2.MarketDataChannel
 
 
 def mailbox_messages_max(instruments: int) -> int:
-    """Return how many messages may wait for a client: a quote and a book of each instrument, and 1,024 trades."""
-    return MAILBOX_MESSAGES_MAX + 2 * instruments
+    """Return how many messages may wait for a client: trades, and a quote and a book of each instrument."""
+    return WAITING_TRADES_MAX + 2 * instruments
 
 
 class MarketSource:

@@ -128,6 +128,19 @@ async def test_the_recorder_keeps_trades_while_the_disk_is_away_and_their_order(
     assert recorder.failures == 2
 
 
+async def test_a_recorder_that_is_stopped_writes_the_rest() -> None:
+    store = FailingStore(failures=1)
+    recorder = TradeRecorder(store, gather_seconds=0.0, retry_seconds=60.0)
+    running = asyncio.create_task(recorder.run())
+    recorder.take([trade(1), trade(2)])
+    await until(lambda: recorder.failures == 1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    recorder.take([trade(3)])
+    await recorder.finish()
+    assert store.written == [1, 2, 3]
+
+
 async def test_the_recorder_gives_the_oldest_up_beyond_its_bound_and_counts_them() -> None:
     recorder = TradeRecorder(FailingStore(failures=0), waiting_trades_max=10)
     recorder.take([trade(match) for match in range(1, 13)])

@@ -290,6 +290,28 @@ def test_a_bust_takes_the_trade_out_and_an_unknown_one_is_noted() -> None:
     assert [bust.match_number for bust in world.venue.unknown_busts] == [5]
 
 
+def test_a_snapshot_finds_a_trade_that_did_not_fit_and_brings_no_busted_one_back() -> None:
+    world = World()
+    world.script.add("AAPL", 1, "B", 10, 10_000)
+    world.send()
+    taken = world.taken(), world.script.next_sequence
+    # The follower loses an order that the venue has.
+    world.market().book.delete(1)
+    world.follower.begin_snapshot()
+    for match in (7, 8):
+        world.script.execute(1, 1, match)
+    world.script.add("AAPL", 2, "B", 10, 10_000)
+    for match in (9, 10):
+        world.script.execute(2, 1, match)
+    world.script.bust(9)
+    world.send()
+    assert world.venue.misfits == 2
+    assert world.follower.merge(*taken, world.now)
+    _, trades = world.venue.take_changes()
+    assert [(trade.match_number, trade.busted) for trade in trades] == [(9, False), (10, False), (9, True), (7, False), (8, False)]
+    assert world.market().day.volume == 3
+
+
 def test_a_session_dates_its_times_by_its_name() -> None:
     assert session_midnight_ns("2601050001") == MIDNIGHT_NS
     assert session_midnight_ns("ABCDEFGHIJ") is None

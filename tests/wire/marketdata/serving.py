@@ -107,8 +107,9 @@ class World:
         self.sent = len(self.script.messages)
         now = self._clock.monotonic()
         self.follower.receive("A", self.script.heartbeat(), now, arrived_at=now)
-        self.follower.tick(now + 1)
-        assert self.follower.is_recovering
+        for attempt in range(1, 10):
+            self.follower.tick(now + attempt * 0.06)
+        assert self.follower.needs_snapshot, "nobody answers requests"
         self.settle()
         self.feed.notify()
 
