@@ -35,32 +35,13 @@ _SELECTOR = fields({"matchLabels": _LABELS})
 
 _PEER_AUTHENTICATION = fields({"mtls": fields({"mode": choice("STRICT")})}, {"selector": _SELECTOR})
 
-_AUTHORIZATION_POLICY = fields(
-    {},
-    {
-        "selector": _SELECTOR,
-        "action": choice("ALLOW", "DENY"),
-        "rules": list_of(
-            fields(
-                {},
-                {
-                    "from": list_of(
-                        fields({"source": fields({}, {"principals": list_of(text()), "requestPrincipals": list_of(text())})}),
-                    ),
-                    "to": list_of(
-                        fields(
-                            {
-                                "operation": fields(
-                                    {}, {"paths": list_of(text()), "methods": list_of(text()), "ports": list_of(text(_PORT_TEXT))}
-                                )
-                            }
-                        ),
-                    ),
-                },
-            )
-        ),
-    },
-)
+_SOURCE = fields({}, {"principals": list_of(text()), "requestPrincipals": list_of(text())})
+
+_OPERATION = fields({}, {"paths": list_of(text()), "methods": list_of(text()), "ports": list_of(text(_PORT_TEXT))})
+
+_RULE = fields({}, {"from": list_of(fields({"source": _SOURCE})), "to": list_of(fields({"operation": _OPERATION}))})
+
+_AUTHORIZATION_POLICY = fields({}, {"selector": _SELECTOR, "action": choice("ALLOW", "DENY"), "rules": list_of(_RULE)})
 
 _REQUEST_AUTHENTICATION = fields(
     {
