@@ -21,8 +21,8 @@ class GatewayConfig:
         token_key: seals tickets; one for all replicas, at least 32 characters.
         redis_url: where tickets are kept; unset, there are none, and only clients that send an Authorization header have sockets.
         allowed_origins: the web pages that may open sockets, such as `https://app.example.com`.
-        oms_targets: svc_oms's replicas, such as `unix:/path`, or one authority of the mesh; likewise the others. Calls to a service that
-            is not configured are refused as UNAVAILABLE.
+        oms_targets: svc_oms's replicas, such as `unix:/path`, or the sidecar's egress socket, `unix:/path?authority=host:9000`. So for each
+            `*_targets`; calls to a service that is not configured are refused as UNAVAILABLE.
         headers_file: headers to attach to outbound calls, by target; unset where a sidecar does.
         openapi_file: the OpenAPI document; the one of the contracts that were installed unless given.
         token_url: where users get tokens, for the documentation page.
