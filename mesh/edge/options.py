@@ -31,7 +31,7 @@ class Limits:
         body_seconds: within which a JSON body has to be there.
         stream_idle_seconds: after which a silent stream ends; above the longest heartbeat interval, 60 seconds.
         connection_idle_seconds: after which a connection without requests is closed.
-        drain_seconds: that streams on a drained connection have to end.
+        drain_seconds: between telling a client that its connection ends (after new keys or routes) and taking no more requests on it.
     """
 
     body_bytes_max: int = 1024 * 1024

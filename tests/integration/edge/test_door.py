@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
@@ -18,7 +19,7 @@ from mesh.edge.filters import LUA
 from mesh.edge.options import Limits
 from tests.integration.edge.backend import Backend, Orders
 from tests.integration.edge.test_rest import ORDER, PATH
-from tests.integration.edge.world import Edge, running, write_certificate
+from tests.integration.edge.world import Edge, Issuer, running, write_certificate
 
 ORIGIN = "https://desk.test"
 
@@ -213,8 +214,25 @@ def test_a_new_certificate_needs_no_restart(edge: Edge, orders: Orders) -> None:
 
     until(renewed)
     edge.close()
-    edge._kept.clear()
     assert edge.call("GET", PATH).status == 200
+
+
+def test_new_keys_need_no_restart(backend: Backend, orders: Orders) -> None:
+    with running({"svc-oms": backend.socket}) as edge:
+        old, new = edge.issuer.token(), Issuer("k2")
+        assert edge.call("GET", PATH, token=new.token()).status == 401
+        edge.deploy(replace(edge.options, jwks=json.dumps({"keys": [edge.issuer.jwk(), new.jwk()]})))
+
+        def taken(token: str) -> bool:
+            edge.close()
+            return edge.call("GET", PATH, token=token).status == 200
+
+        until(lambda: taken(new.token()))
+        assert taken(old)
+        edge.deploy(replace(edge.options, jwks=json.dumps({"keys": [new.jwk()]})))
+        until(lambda: not taken(old))
+        assert taken(new.token())
+        assert edge.process.poll() is None
 
 
 def test_too_many_requests_of_one_user(backend: Backend, orders: Orders) -> None:

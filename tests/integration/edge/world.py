@@ -95,6 +95,7 @@ class Edge:
     options: EdgeOptions
     trust: Path
     process: subprocess.Popen[bytes]
+    deploy: Callable[[EdgeOptions], None]
     _kept: list[http.client.HTTPSConnection] = field(default_factory=list)
 
     def tls(self) -> ssl.SSLContext:
@@ -157,8 +158,10 @@ class Edge:
         return [json.loads(line) for line in self.options.access_log.read_text().splitlines()]
 
     def close(self) -> None:
+        """Close the kept connections; the next call opens one."""
         for connection in self._kept:
             connection.close()
+        self._kept.clear()
 
 
 def cluster(name: str, socket_path: Path, *, http2: bool = True) -> Json:
@@ -220,17 +223,21 @@ def running(
         limits=limits or Limits(),
     )
     clusters, routes = mesh_routes(grants, sockets, timeout)
-    found = documents(options, contract, clusters, routes, grants)
-    # What the services' own sidecars would add.
-    peer = xfcc("edge", trust_domain="trademesh.local", namespace="trading")
-    added = [{"header": {"key": key, "value": value}} for key, value in ((SECRET_HEADER, SECRET), (PEER_HEADER, peer))]
-    manager = found.listeners[0]["filter_chains"][0]["filters"][0]["typed_config"]
-    manager["route_config"]["virtual_hosts"][0]["request_headers_to_add"] = added
-    alter(manager)
-    publish(options, found)
+
+    def deploy(changed: EdgeOptions) -> None:
+        found = documents(changed, contract, clusters, routes, grants)
+        # What the services' own sidecars would add.
+        peer = xfcc("edge", trust_domain="trademesh.local", namespace="trading")
+        added = [{"header": {"key": key, "value": value}} for key, value in ((SECRET_HEADER, SECRET), (PEER_HEADER, peer))]
+        manager = found.listeners[0]["filter_chains"][0]["filters"][0]["typed_config"]
+        manager["route_config"]["virtual_hosts"][0]["request_headers_to_add"] = added
+        alter(manager)
+        publish(changed, found)
+
+    deploy(options)
     with (folder / "envoy.log").open("wb") as log:
         process = subprocess.Popen(command(options.configuration), stdout=log, stderr=subprocess.STDOUT)
-    edge = Edge(options.port, folder, issuer, options, trust, process)
+    edge = Edge(options.port, folder, issuer, options, trust, process, deploy)
     try:
         _await(edge)
         yield edge
