@@ -20,7 +20,7 @@ PROTO = ROOT / "proto"
 VALIDATE_PROTO = "buf/validate/validate.proto"
 # The transcoder drops the body of an error whose types it does not know, so these ship in every image.
 _REGISTERED_NAMES = {"google/longrunning/operations_proto.proto": "google/longrunning/operations.proto"}
-"""googleapis-common-protos ships the source under one name and registers its descriptor under the other, by which generated code finds it."""
+"""googleapis-common-protos ships the source under one name and registers its descriptor under another, where generated code looks."""
 ALWAYS_INCLUDED = ("google/rpc/error_details.proto", "google/rpc/status.proto")
 
 
