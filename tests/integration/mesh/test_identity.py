@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import http.client
+import json
 import os
 import socket
 import ssl
@@ -16,12 +17,14 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
+from kernel.errors import PermissionDeniedError
+from kernel.grpc_client import ClientConfig, MeshChannel
 from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, User, claims_header, xfcc
 from mesh.local.ca import Authority, Svid
 from mesh.local.compiler.tls import spiffe_id
 from mesh.local.operator import NAMESPACE, TRUST_DOMAIN
-from mesh.local.sidecar import GRPC_PORT
-from tests.integration.mesh.world import CREATE, READ_EVENTS, RISK_STATE, Issuer, World, call, refusal, running
+from mesh.local.sidecar import GRPC_PORT, egress_target
+from tests.integration.mesh.world import CHECK, CREATE, READ_EVENTS, RISK_STATE, Issuer, World, call, refusal, running
 
 NOBODY_UID = 65_534
 
@@ -69,6 +72,16 @@ async def test_an_allowed_call_arrives_with_one_peer_and_the_users_claims(world:
 
 async def test_services_call_each_other_without_a_user(world: World) -> None:
     assert await world.call("svc_risk-0", "svc-oms", READ_EVENTS) == {"peer": "svc-risk", "user": None}
+
+
+async def test_the_kernels_client_asks_its_sidecar_for_the_host(world: World) -> None:
+    target = egress_target(world.layout, "svc_oms-0", "svc_risk")
+    async with MeshChannel(ClientConfig(dependency="svc-risk", targets=(target,))) as channel:
+        check = channel.unary_unary(CHECK, lambda request: request, lambda answer: answer)
+        assert json.loads(await check(b"")) == {"peer": "svc-oms", "user": None}
+        refused = channel.unary_unary(RISK_STATE, lambda request: request, lambda answer: answer)
+        with pytest.raises(PermissionDeniedError, match="RBAC: access denied"):
+            await refused(b"")
 
 
 async def test_a_call_past_the_sidecar_is_not_believed(world: World) -> None:
