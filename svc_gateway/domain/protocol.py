@@ -14,6 +14,7 @@ READ_PREFIXES = ("Get", "List", "BatchGet", "Lookup", "Stream")
 """How methods begin that only read (AIP-131, AIP-132, AIP-231, and our streams)."""
 
 CLOSE_RESTART = 1012
+CLOSE_DEFECT = 1011
 CLOSE_UNSUPPORTED = 1003
 CLOSE_VIOLATION = 1008
 CLOSE_UNAUTHENTICATED = 4401

@@ -22,7 +22,7 @@ from svc_gateway.clients.backends import Backends
 from svc_gateway.codec.catalogue import Catalogue, Method
 from svc_gateway.codec.frames import FrameError, end_frame, error_frame, message_frame, parse_frame
 from svc_gateway.codec.strict_json import parse_request
-from svc_gateway.domain.protocol import CLOSE_UNSUPPORTED, CLOSE_VIOLATION, Call, Cancel
+from svc_gateway.domain.protocol import CLOSE_DEFECT, CLOSE_UNSUPPORTED, CLOSE_VIOLATION, Call, Cancel
 from svc_gateway.domain.quotas import Rates
 from trademesh.type.v1.stream_pb2 import StreamEnd
 
@@ -118,8 +118,11 @@ class Bridge:
                 await self._finished.wait()
         finally:
             self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+            [outcome] = await asyncio.gather(self._reader, return_exceptions=True)
             await self._abandon()
+            if isinstance(outcome, Exception):
+                _log.error("reading a socket failed", exc_info=outcome)
+                await self._socket.close(code=CLOSE_DEFECT, message=Reason.INTERNAL.value.encode())
 
     async def _read(self) -> None:
         try:

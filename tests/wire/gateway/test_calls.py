@@ -7,6 +7,7 @@ import json
 import pytest
 
 from kernel.errors import NotFoundError, Reason
+from svc_gateway.servicer import bridge
 from svc_gateway.servicer.bridge import SocketLimits
 from tests.wire.gateway.world import GET, LIST, ORDER_ID, STREAM, Replica, World, bearer, headers, reason, until, user
 
@@ -185,6 +186,16 @@ async def test_frames_are_texts_of_a_bounded_length(replica: Replica) -> None:
     async with replica.open(user()) as socket:
         await socket.socket.send_str(json.dumps({"id": "1", "method": "x" * 70_000}))
         assert await socket.closed() == 1009
+
+
+async def test_a_defect_ends_the_socket_with_its_own_code(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(text: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(bridge, "parse_frame", broken)
+    async with replica.open(user()) as socket:
+        await socket.socket.send_str("{}")
+        assert await socket.closed() == 1011
 
 
 async def test_calls_and_frames_of_a_socket_are_bounded(gateway_world: World) -> None:
