@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,6 +18,8 @@ from svc_marketdata.domain import Aggressor, Close, Grid, ListedInstrument, Trad
 
 NANOSECONDS = 1_000_000_000
 _DAY_DIGITS = 6
+
+_logger = logging.getLogger(__name__)
 
 
 def session_midnight_ns(session: str) -> int | None:
@@ -90,14 +93,18 @@ def _date_of(number: int) -> date | None:
 
 def _definition(venue: Venue, message: v.InstrumentDefinition, time_ns: int) -> None:
     price_grid = Grid(1, message.price_scale)
-    lot = Decimal(message.lot_units).scaleb(-message.lot_scale)
-    instrument = ListedInstrument(
-        instrument_id=check_instrument_id(message.symbol),
-        price_grid=price_grid,
-        lot_grid=Grid.of(lot),
-        tick_size=price_grid.decimal(message.tick_units),
-        currency=message.currency,
-    )
+    try:
+        instrument = ListedInstrument(
+            instrument_id=check_instrument_id(message.symbol),
+            price_grid=price_grid,
+            lot_grid=Grid.of(Decimal(message.lot_units).scaleb(-message.lot_scale)),
+            tick_size=price_grid.decimal(message.tick_units),
+            currency=message.currency,
+        )
+    except (TrademeshError, ValueError) as error:
+        # What cannot be named or counted here is not shown; the other instruments are none the worse.
+        _logger.error("the feed lists %r, which is left out: %s", message.symbol, error)
+        return
     venue.list_instrument(message.stock_locate, instrument)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kernel.itch.moldudp64 import Request, encode_end_of_session
+from kernel.itch.venue import InstrumentDefinition
 from svc_marketdata.domain import Aggressor, BookState, Market, Venue
 from svc_marketdata.itch.follower import FeedFollower
 from svc_marketdata.itch.liveness import Liveness
@@ -310,6 +313,22 @@ def test_a_snapshot_finds_a_trade_that_did_not_fit_and_brings_no_busted_one_back
     _, trades = world.venue.take_changes()
     assert [(trade.match_number, trade.busted) for trade in trades] == [(9, False), (10, False), (9, True), (7, False), (8, False)]
     assert world.market().day.volume == 3
+
+
+@pytest.mark.parametrize(("symbol", "lot_units"), [("not an id", 1), ("MSFT", 0)])
+def test_an_instrument_that_cannot_be_shown_is_left_out_and_harms_no_other(symbol: str, lot_units: int) -> None:
+    script, venue = ScriptedVenue(), Venue()
+    follower = FeedFollower(venue, Liveness(), lambda request: None)
+    script.open("AAPL")
+    script.say(InstrumentDefinition(2, 0, 0, "MSFT", symbol, "E", "USD", 2, 1, 0, lot_units, 10))
+    script.add("MSFT", 5, "B", 1, 1)
+    follower.begin_snapshot()
+    follower.receive("A", script.packet(1, len(script.messages)), 1.0, arrived_at=1.0)
+    reader = snapshot_reader(script.session, 1)
+    reader.load(())
+    assert follower.merge(reader, 1, 1.0)
+    assert venue.instrument_ids() == ["AAPL"]
+    assert venue.is_continuous
 
 
 def test_a_session_dates_its_times_by_its_name() -> None:
