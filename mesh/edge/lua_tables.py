@@ -1,4 +1,4 @@
-"""Writes the Lua that checks requests: tables of the contract, then `strict_json.lua` and `door.lua`."""
+"""Writes the Lua that checks requests: tables of the contract, then the grammar, the mapping and the door."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _WELL_KNOWN = {
 }
 _PLAIN = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]*")
 _HERE = Path(__file__).parent
-_SOURCES = ("strict_json.lua", "door.lua")
+_SOURCES = ("strict_json.lua", "json_mapping.lua", "door.lua")
 
 
 def script(methods: Sequence[Method], passed: Iterable[str], *, body_bytes_max: int, depth_max: int) -> str:

@@ -222,3 +222,19 @@ def test_a_service_that_cannot_be_reached_has_done_nothing(edge: Edge) -> None:
     assert (answer.status, answer.json["code"], answer.reason) == (503, 14, "DEPENDENCY_UNAVAILABLE")
     assert answer.headers["retry-after"] == "1"
     assert any(detail["@type"].endswith("RetryInfo") for detail in answer.json["details"])
+
+
+def test_refusals_come_in_the_documented_order(edge: Edge, orders: Orders) -> None:
+    viewer, bad = edge.issuer.token(roles=["viewer"]), {**ORDER, "x": 1}
+    text = {"content-type": "text/plain"}
+    found = [
+        edge.call("PUT", "/v1/nothing", bad, token=None, headers=text),
+        edge.call("PUT", "/v1/nothing", bad, token=viewer, headers=text),
+        edge.call("PUT", PATH, bad, token=viewer, headers=text),
+        edge.call("POST", f"{PATH}?y=1", b"1" * 1_100_000, token=viewer, headers=text),
+        edge.call("POST", f"{PATH}?y=1", b"1" * 1_100_000, token=viewer),
+        edge.call("POST", PATH, bad, token=viewer),
+        edge.call("POST", PATH, ORDER, token=viewer),
+    ]
+    assert [answer.status for answer in found] == [401, 404, 405, 415, 413, 400, 403]
+    assert not orders.requests
