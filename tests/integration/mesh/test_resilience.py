@@ -51,6 +51,18 @@ async def test_an_honest_unavailable_is_executed_once_for_writes_and_twice_for_r
     assert [application.paths().count(CHECK) for application in risk] == [1, 1]
 
 
+async def test_a_caller_cannot_ask_a_sidecar_for_more_tries_or_time(world: World) -> None:
+    oms = [world.applications[f"svc_oms-{number}"] for number in (0, 1)]
+    for application in oms:
+        application.refuses = lambda path: True
+    wishes = (("x-envoy-retry-grpc-on", "unavailable"), ("x-envoy-retry-on", "5xx"), ("x-envoy-max-retries", "3"))
+    error = await refusal(world.call("edge-0", "svc-oms", CREATE, token=world.issuer.token(), headers=wishes))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    calls = [headers for application in oms for path, headers in application.calls if path == CREATE]
+    assert len(calls) == 1
+    assert not any(key.startswith("x-envoy-retry") for key, _ in calls[0])
+
+
 async def test_order_entry_loses_a_host_and_cancels_keep_both(world: World) -> None:
     token, sick = world.issuer.token(), world.applications["svc_oms-0"]
     sick.refuses = lambda path: path == CREATE

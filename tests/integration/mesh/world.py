@@ -28,6 +28,7 @@ from mesh.local.services import FURTHER_PORTS
 from mesh.local.sidecar import ENVOY, GRPC_PORT, MANIFESTS, envoy_unit, proxies, write_secrets
 from mesh.local.supervisor import Supervisor
 from mesh.local.topology import Topology
+from mesh.local.watches import require_watches
 from tests.integration.mesh.application import Application, serving
 
 ISSUER = "http://127.0.0.1:1"
