@@ -2,7 +2,7 @@
 
 from svc_marketdata.domain.book import BookError, Level, OrderBook, Resting
 from svc_marketdata.domain.instrument import Grid, ListedInstrument, scaled_text
-from svc_marketdata.domain.trades import Aggressor, Bust, RecordedTrade, Trade, TradingDay
+from svc_marketdata.domain.trades import Aggressor, Bust, RecordedDay, RecordedTrade, Trade, TradingDay
 from svc_marketdata.domain.venue import BookState, Close, Market, Venue
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ListedInstrument",
     "Market",
     "OrderBook",
+    "RecordedDay",
     "RecordedTrade",
     "Resting",
     "Trade",

@@ -60,6 +60,18 @@ class RecordedTrade(NamedTuple):
     busted: bool
 
 
+class RecordedDay(NamedTuple):
+    """A day of one instrument as it was written down: what all its trades come to that stand, and the latest of them, oldest first."""
+
+    instrument_id: str
+    trade_date: date
+    volume: Decimal
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    trades: tuple[RecordedTrade, ...]
+
+
 class _Sums(NamedTuple):
     """What trades that are no longer kept came to; zeros for none."""
 
@@ -90,6 +102,13 @@ class TradingDay:
         self.open: int | None = None
         self.high: int | None = None
         self.low: int | None = None
+
+    def carry(self, *, volume: int, open_price: int, high: int, low: int) -> None:
+        """Count in what all of the day's trades come to, where only the latest of them were added."""
+        rest = volume - self.volume
+        if rest > 0:
+            self._sums = _Sums(open_price, high, low, rest)
+            self._count()
 
     def knows(self, match_number: int) -> bool:
         """Return whether a trade was told, standing or busted."""

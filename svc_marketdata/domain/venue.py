@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from svc_marketdata.domain.book import BookError, OrderBook
 from svc_marketdata.domain.instrument import ListedInstrument
-from svc_marketdata.domain.trades import Aggressor, Bust, RecordedTrade, Trade, TradingDay
+from svc_marketdata.domain.trades import Aggressor, Bust, RecordedDay, Trade, TradingDay
 
 
 class BookState(IntEnum):
@@ -81,13 +81,19 @@ class Market:
             self._before = None
         return self.day.bust(match_number)
 
-    def count(self, trades: Iterable[RecordedTrade]) -> None:
-        """Count trades that were recorded earlier, oldest first."""
-        price_grid, lot_grid = self.instrument.price_grid, self.instrument.lot_grid
-        for trade in trades:
-            price, quantity = price_grid.count(trade.price), lot_grid.count(trade.quantity)
+    def count(self, recorded: RecordedDay | None) -> None:
+        """Count the day that was recorded earlier."""
+        if recorded is None:
+            return
+        prices, lots = self.instrument.price_grid, self.instrument.lot_grid
+        for trade in recorded.trades:
+            price, quantity = prices.count(trade.price), lots.count(trade.quantity)
             if price and quantity and not trade.busted:
                 self.day.add(Trade(*trade._replace(price=price, quantity=quantity)))  # type: ignore[arg-type]  # now whole numbers
+        volume, open_price = lots.count(recorded.volume), prices.count(recorded.open)
+        high, low = prices.count(recorded.high), prices.count(recorded.low)
+        if volume and open_price and high and low:
+            self.day.carry(volume=volume, open_price=open_price, high=high, low=low)
 
     def inherit(self, earlier: Market) -> bool:
         """Go on with the day that was counted before a snapshot. Return whether trades were missed up to the snapshot."""
@@ -109,10 +115,10 @@ class Venue:
     `adopt` brings a snapshot.
 
     Args:
-        trades: of the day, from what was recorded earlier; they count where their instrument is listed.
+        days: what was recorded earlier; each counts once its instrument is listed.
     """
 
-    def __init__(self, trades: Iterable[RecordedTrade] = ()) -> None:
+    def __init__(self, days: Iterable[RecordedDay] = ()) -> None:
         self.session = ""
         self.sequence = 0
         self.misfits = 0
@@ -121,9 +127,7 @@ class Venue:
         self.unknown_busts: list[Bust] = []
         self._markets: dict[int, Market] = {}
         self._by_id: dict[str, Market] = {}
-        self._recorded: dict[str, list[RecordedTrade]] = {}
-        for trade in trades:
-            self._recorded.setdefault(trade.instrument_id, []).append(trade)
+        self._recorded = {day.instrument_id: day for day in days}
         self._changed: set[Market] = set()
         self._trades: list[Trade] = []
 
@@ -171,7 +175,7 @@ class Venue:
         market = self._by_id.get(instrument.instrument_id)
         if market is None:
             market = self._by_id[instrument.instrument_id] = Market(instrument)
-            market.count(self._recorded.pop(instrument.instrument_id, ()))
+            market.count(self._recorded.pop(instrument.instrument_id, None))
         market.instrument = instrument
         market.is_continuous = self._is_whole
         self._markets[locate] = market
@@ -318,7 +322,7 @@ class Venue:
         for locate, market in snapshot._markets.items():
             known = before.get(market.instrument.instrument_id)
             if known is None:
-                market.count(self._recorded.pop(market.instrument.instrument_id, ()))
+                market.count(self._recorded.pop(market.instrument.instrument_id, None))
             else:
                 self.tape_breaks += market.inherit(known)
             self._markets[locate] = self._by_id[market.instrument.instrument_id] = market

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kernel.postgres import Database
 from kernel.postgres.arrays import numbers, texts
 from kernel.postgres.database import Record
-from svc_marketdata.domain import Aggressor, Bust, RecordedTrade
+from svc_marketdata.domain import Aggressor, Bust, RecordedDay, RecordedTrade
 from svc_marketdata.domain.trades import TRADES_KEPT_MAX
 
 # Rows in the order of the key: replicas that write the same ones wait for each other and never in a circle.
@@ -33,13 +33,34 @@ WHERE t.venue = $1 AND t.match_number = b.match_number AND (t.feed_session, t.fe
 RETURNING t.instrument_id, t.match_number, t.price, t.quantity, t.aggressor, t.trade_date, t.time_ns, t.feed_session, t.feed_sequence,
     t.busted
 """
+# Each instrument's latest day by leaps through the index: history may be long.
 _LATEST_DAYS = """
-SELECT t.* FROM (SELECT instrument_id, max(trade_date) AS trade_date FROM trade WHERE venue = $1 GROUP BY instrument_id) AS d
+WITH RECURSIVE name AS (
+    (SELECT instrument_id FROM trade WHERE venue = $1 ORDER BY instrument_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT t.instrument_id FROM trade t WHERE t.venue = $1 AND t.instrument_id > n.instrument_id ORDER BY t.instrument_id LIMIT 1)
+    FROM name n WHERE n.instrument_id IS NOT NULL
+), day AS (
+    SELECT n.instrument_id, (
+        SELECT t.trade_date FROM trade t WHERE t.venue = $1 AND t.instrument_id = n.instrument_id ORDER BY t.trade_date DESC LIMIT 1
+    ) AS trade_date
+    FROM name n WHERE n.instrument_id IS NOT NULL
+)
+SELECT d.instrument_id, d.trade_date, s.volume, o.price, s.high, s.low FROM day d
 CROSS JOIN LATERAL (
-    SELECT instrument_id, match_number, price, quantity, aggressor, trade_date, time_ns, feed_session, feed_sequence, busted FROM trade
-    WHERE venue = $1 AND instrument_id = d.instrument_id AND trade_date = d.trade_date
-    ORDER BY time_ns DESC, match_number DESC, feed_session DESC, feed_sequence DESC LIMIT $2
-) AS t
+    SELECT sum(t.quantity) AS volume, max(t.price) AS high, min(t.price) AS low FROM trade t
+    WHERE t.venue = $1 AND t.instrument_id = d.instrument_id AND t.trade_date = d.trade_date AND NOT t.busted
+) AS s
+CROSS JOIN LATERAL (
+    SELECT t.price FROM trade t
+    WHERE t.venue = $1 AND t.instrument_id = d.instrument_id AND t.trade_date = d.trade_date AND NOT t.busted
+    ORDER BY t.time_ns, t.match_number LIMIT 1
+) AS o
+"""
+_LATEST_OF_DAY = """
+SELECT instrument_id, match_number, price, quantity, aggressor, trade_date, time_ns, feed_session, feed_sequence, busted FROM trade
+WHERE venue = $1 AND instrument_id = $2 AND trade_date = $3 AND NOT busted
+ORDER BY time_ns DESC, match_number DESC, feed_session DESC, feed_sequence DESC LIMIT $4
 """
 _PAGE = """
 SELECT instrument_id, match_number, price, quantity, aggressor, trade_date, time_ns, feed_session, feed_sequence, busted FROM trade
@@ -98,16 +119,17 @@ class TradeStore:
             )
             return [_trade(row) for row in rows]
 
-    async def latest_days(self) -> list[RecordedTrade]:
-        """Return each instrument's trades of its latest day, oldest first, at most the latest 20,000 of each.
+    async def latest_days(self, *, trades_max: int = TRADES_KEPT_MAX) -> list[RecordedDay]:
+        """Return each instrument's latest day that has a trade that stands, with at most the latest 20,000 of its trades.
 
         Raises:
             UnavailableError: PostgreSQL does not answer.
         """
-        rows = await self._database.fetch(_LATEST_DAYS, self._venue, TRADES_KEPT_MAX)
-        return sorted(
-            map(_trade, rows), key=lambda trade: (trade.instrument_id, trade.time_ns, trade.match_number, trade.session, trade.sequence)
-        )
+        days = []
+        for name, day, volume, open_price, high, low in await self._database.fetch(_LATEST_DAYS, self._venue):
+            rows = await self._database.fetch(_LATEST_OF_DAY, self._venue, name, day, trades_max)
+            days.append(RecordedDay(name, day, volume, open_price, high, low, tuple(map(_trade, reversed(rows)))))
+        return days
 
     async def page(self, instrument_id: str, *, before: TradeKey, start_ns: int, limit: int) -> list[RecordedTrade]:
         """Return trades before a place and not before a time, newest first.

@@ -14,8 +14,10 @@ from kernel.errors import Reason, UnavailableError
 from kernel.postgres import Database
 from mesh.local.provision import ServiceDatabase
 from svc_marketdata.consumer.recorder import TradeRecorder
-from svc_marketdata.domain import Aggressor, Bust, RecordedTrade
+from svc_marketdata.domain import Aggressor, Bust, RecordedTrade, Venue
+from svc_marketdata.itch.reading import snapshot_reader
 from svc_marketdata.store.trades import MATCH_NUMBER_END, TradeKey, TradeStore
+from tests.unit.marketdata.scripted import ScriptedVenue
 from tests.wire.kernel_net.serving import until
 
 END = TradeKey((1 << 63) - 1, MATCH_NUMBER_END)
@@ -67,9 +69,32 @@ async def test_a_correction_stands_beside_what_it_corrects_and_pages_keep_them_a
 
 async def test_the_latest_day_of_each_instrument_is_read_back(database: Database) -> None:
     store = TradeStore(database, "XSIM")
-    later = [trade(4), trade(3), trade(9, name="MSFT", day=date(2026, 1, 2))]
-    await store.write([trade(1, day=date(2026, 1, 2)), *later], ())
-    assert await store.latest_days() == [trade(3), trade(4), later[2]]
+    apples = [trade(3, price="101"), trade(4), trade(5, price="500")]
+    older = trade(9, name="MSFT", day=date(2026, 1, 2))
+    await store.write([trade(1, day=date(2026, 1, 2)), older, *reversed(apples)], [Bust(5, "s2", 1)])
+    apple, microsoft = await store.latest_days()
+    assert (apple.trade_date, apple.trades, microsoft.trades) == (DAY, tuple(apples[:2]), (older,))
+    assert (apple.volume, apple.open, apple.high, apple.low) == (Decimal("0.00000002"), Decimal(101), Decimal(101), Decimal("100.25"))
+    assert await TradeStore(database, "OTHER").latest_days() == []
+
+
+async def test_a_day_of_more_trades_than_are_kept_goes_on_with_all_that_they_came_to(database: Database) -> None:
+    store = TradeStore(database, "XSIM")
+    prices = ["100", "250", "50", *["120"] * 7]
+    await store.write([trade(match, name="BTC-USD", price=price) for match, price in enumerate(prices, 1)], ())
+    script, venue = ScriptedVenue(), Venue(await store.latest_days(trades_max=4))
+    script.open("BTC-USD")
+    reader = snapshot_reader(script.session, 1)
+    reader.load(script.messages)
+    venue.adopt(reader.venue)
+    market = venue.market("BTC-USD")
+    assert market is not None
+    day = market.day
+    assert (day.volume, day.open, day.high, day.low) == (10, 10_000, 25_000, 5_000)
+    assert day.last is not None
+    assert day.last.match_number == 10
+    market.forget(10)
+    assert (day.volume, day.open, day.high, day.low, day.last.match_number) == (9, 10_000, 25_000, 5_000, 9)
 
 
 async def test_two_replicas_write_the_same_trades_at_once(database: Database, market_database: ServiceDatabase) -> None:
