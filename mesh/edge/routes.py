@@ -51,14 +51,14 @@ def virtual_host(options: EdgeOptions, grants: Sequence[Grant], mesh_routes: Map
     host: Json = {
         "name": "edge",
         "domains": ["*"],
-        "routes": [*_pages(mesh_routes), _event_door(options, sse), _rest_door(options), *methods],
+        "routes": [*_pages(options, mesh_routes), _event_door(options, sse), _rest_door(options), *methods],
     }
     if options.origins:
         host["typed_per_filter_config"] = {"envoy.filters.http.cors": _cors(options)}
     return host
 
 
-def _pages(mesh_routes: Mapping[str, Sequence[Json]]) -> list[Json]:
+def _pages(options: EdgeOptions, mesh_routes: Mapping[str, Sequence[Json]]) -> list[Json]:
     """svc_gateway's own paths. A mesh without it has none."""
     target = authority(GATEWAY, _HTTP_PORT)
     if target not in mesh_routes:
@@ -69,10 +69,12 @@ def _pages(mesh_routes: Mapping[str, Sequence[Json]]) -> list[Json]:
         action |= {"timeout": "0s" if path == SOCKET_PATH else f"{_PAGE_SECONDS}s", "host_rewrite_literal": target}
         action.pop("max_grpc_timeout", None)
         if path == SOCKET_PATH:
-            action |= {"upgrade_configs": [{"upgrade_type": "websocket", "enabled": True}], "idle_timeout": "90s"}
-        # The names beside RBAC's are those of filters that read RPCs.
-        shut = {filters.TRANSCODER: _OFF, filters.RBAC: filters.open_rules()}
-        found.append({"name": path, "match": {"path": path}, "route": action, "typed_per_filter_config": shut})
+            action |= {
+                "upgrade_configs": [{"upgrade_type": "websocket", "enabled": True}],
+                "idle_timeout": f"{options.limits.stream_idle_seconds:g}s",
+            }
+        open_door = {filters.TRANSCODER: _OFF, filters.RBAC: filters.open_rules()}
+        found.append({"name": path, "match": {"path": path}, "route": action, "typed_per_filter_config": open_door})
     return found
 
 

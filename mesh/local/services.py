@@ -123,7 +123,7 @@ def _own(layout: Layout, options: Options, around: Surrounding, proxy: Proxy) ->
         case "svc-oms":
             return _venue(layout, doors, proxy.instance) if options.venue_link else {}
         case "svc-risk":
-            return {"FIRM_TENANT": TENANT, "PRICE_FEED_VENUE": VENUE}
+            return {"FIRM_TENANT": TENANT, "PRICE_VENUE": VENUE}
         case "svc-marketdata":
             lines = FeedLines.of(proxy.address)
             feed = {"ITCH_A": lines.a, "ITCH_B": lines.b, "ITCH_SOURCES": HOST, "VENUE": VENUE}

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mesh.local.harness import LocalMesh
-from mesh.local.options import Options
-from tests.bench import world
+from mesh.local.options import TRADING, Options
+from tests.bench import doors, world
 from tests.bench.echo import EchoServer
 from tests.bench.load import Generator, GeneratorError, Load, LoadResult
 from tests.bench.machine import cpu_seconds, fsync_us, rss_mb
@@ -101,12 +101,13 @@ def bench(console: Console, rounds: int, seconds: int) -> dict[str, object]:
         summary: dict[str, object] = {"cores": os.cpu_count(), "fsync_us": fsync_us(folder), "rounds": rounds, "seconds": seconds}
         with EchoServer(folder) as echo:
             summary |= _direct(console, generator, echo, rounds, seconds)
+        summary |= doors.measure(console, generator, rounds, seconds)
         summary |= _chain(console, generator)
     return summary
 
 
 def _direct(console: Console, generator: Generator, echo: EchoServer, rounds: int, seconds: int) -> dict[str, object]:
-    shape = Options(venue_link=False, bus=False, ephemeral_ports=True)
+    shape = Options(venue_link=False, bus=False, ephemeral_ports=True, services=TRADING)
     results: dict[str, list[Round]] = {mode.key: [] for mode in MODES}
     with LocalMesh(shape) as mesh:
         world.prepare(mesh)

@@ -70,8 +70,16 @@ class Generator:
             raise GeneratorError(f"the load generator does not build:\n{built.stderr}")
         return cls(binary, run_id)
 
-    def run(self, mode: str, sockets: Sequence[str], headers: Mapping[str, Mapping[str, str]], load: Load) -> LoadResult:
-        """Runs one mode against sockets, each with its own headers.
+    def run(
+        self,
+        mode: str,
+        targets: Sequence[str],
+        headers: Mapping[str, Mapping[str, str]],
+        load: Load,
+        *,
+        authority: Path | None = None,
+    ) -> LoadResult:
+        """Runs one mode against UNIX sockets or `tls:host:port`, each with its own headers; `authority` signs what TLS targets show.
 
         Raises:
             GeneratorError: a connection broke or an answer could not be read.
@@ -81,7 +89,7 @@ class Generator:
             json.dump(headers, file)
             file.flush()
             arguments = {
-                "-targets": ",".join(sockets),
+                "-targets": ",".join(targets),
                 "-mode": mode,
                 "-concurrency": str(load.concurrency),
                 "-batch": str(load.batch_size),
@@ -92,6 +100,8 @@ class Generator:
                 "-accounts": ",".join(load.accounts),
                 "-instruments": ",".join(load.instruments),
             }
+            if authority is not None:
+                arguments["-ca"] = str(authority)
             command = [str(self._binary), *(part for pair in arguments.items() for part in pair)]
             bound_seconds = load.warmup_seconds + load.duration_seconds + 60
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=bound_seconds)

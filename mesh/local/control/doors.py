@@ -19,6 +19,7 @@ from mesh.local.topology import EdgeSite
 
 SERVICE_ACCOUNT = "edge"
 AUDIENCE = "trademesh"
+TRUST_DOMAIN = "edge.trademesh.local"
 AUTHORITY_FILE = "edge-authority.pem"
 """What clients outside trust the edge by: a root of its own, which signs no workload."""
 
@@ -43,7 +44,7 @@ class EdgePlane:
         self._issuer = issuer
         self._seconds = certificate_seconds
         self._now = now
-        self._authority = Authority.open(directory, trust_domain=f"edge of {site.names[0]}", now=now)
+        self._authority = Authority.open(directory, trust_domain=TRUST_DOMAIN, now=now)
         self._held: Svid | None = None
         write_private(site.authority_file, self._authority.root_pem)
 
