@@ -142,6 +142,7 @@ async def running(root: Path, instances: Mapping[str, list[str]]) -> AsyncIterat
     layout.create()
     names = [name for replicas in instances.values() for name in replicas]
     write_secrets(layout, names)
+    require_watches(len(names))
     # The edge's port is its own matter; here it only calls.
     sidecars = tuple(
         replace(proxy, applications={}) if proxy.service_account == "edge" else proxy for proxy in proxies(layout, instances, FURTHER_PORTS)
