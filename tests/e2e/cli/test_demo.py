@@ -27,11 +27,14 @@ def test_every_step_of_the_demo_holds_twice(mesh: LocalMesh) -> None:
         done = trademesh(mesh, "demo", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         tally = json.loads(done.stdout.splitlines()[-1])
-        assert tally["orders_accepted"] == 8
+        assert tally["orders_accepted"] == 9
         assert tally["orders_rejected_by_risk"] == 3
-        assert tally["fills"] >= 6
+        assert tally["fills"] >= 7
         assert tally["replays_identical"] is True
         assert tally["exposures_match_orders"] is True
+        assert tally["position_matches_fills"] is True
+        assert tally["ledger_balanced"] is True
+        assert tally["fills"] == tally["settled_trades"] == tally["report_rows"]
         assert tally["stream_gaps"] == 0
         assert "✗" not in done.stdout
 
@@ -41,7 +44,13 @@ def test_commands_answer_with_one_document(mesh: LocalMesh) -> None:
     order = trademesh(mesh, "order", "buy", "1", "MSFT", "--account", "ACC-2", "--wait", "20", "--json")
     assert order.returncode == 0, order.stdout + order.stderr
     assert json.loads(order.stdout)["order"]["state"] == "ORDER_STATE_FILLED"
-    for words in (("orders", "--account", "ACC-2"), ("risk", "ACC-2"), ("limits", "list"), ("accounts", "list"), ("status",)):
+    own = ("--account", "ACC-2")
+    for words in (
+        *(("orders", *own), ("risk", "ACC-2"), ("limits", "list"), ("accounts", "list"), ("status",), ("token", *own)),
+        *(("book", "MSFT"), ("quotes", "AAPL", "MSFT"), ("trades", "AAPL"), ("positions", *own), ("lots", *own)),
+        *(("balances", *own), ("settlements", *own), ("deposit", "cash", "5", "USD", *own), ("business-date", "show")),
+        *(("report", "create", "audit-trail", *own), ("report", "list", *own)),
+    ):
         answered = trademesh(mesh, *words, "--json")
         assert answered.returncode == 0, answered.stdout + answered.stderr
         assert json.loads(answered.stdout)
