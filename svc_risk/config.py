@@ -22,11 +22,8 @@ class RiskConfig:
         oms_targets: svc_oms's replicas, such as `unix:/path`, or the sidecar's egress socket, `unix:/path?authority=host:9000`.
         headers_file: headers to attach to outbound calls, by target; unset where a sidecar does.
         redis_url: the bus; unset leaves consumers to read the log.
-        marketdata_targets: svc_marketdata's replicas, such as `unix:/path`; its reference prices are followed.
-        price_feed_host: where a venue's feed of JSON lines listens, in its place. With neither, no price is ever fresh and no order is
-            approved.
-        price_feed_port: its TCP port.
-        price_feed_venue: the venue whose prices are followed; they count for instruments of this venue only.
+        marketdata_targets: svc_marketdata's replicas, likewise; without them no price is ever fresh, and no order is approved.
+        price_venue: the venue whose reference prices are followed there; they count for instruments of this venue only.
         orphan_seconds: how long a reservation may stay unconfirmed before svc_oms is asked; above three times the longest transaction.
         telemetry_folder: where traces and metrics are written; unset writes none.
         otlp_endpoint: a collector; unset sends nothing.
@@ -42,53 +39,21 @@ class RiskConfig:
     oms_targets: tuple[str, ...] = setting(pattern=TARGET_PATTERN)
     headers_file: Path | None = None
     redis_url: Dsn | None = None
-    marketdata_targets: tuple[str, ...] = ()
-    price_feed_host: str | None = None
-    price_feed_port: int | None = setting(None, minimum=1, maximum=65_535)
-    price_feed_venue: str | None = setting(None, pattern=r"[A-Z0-9][A-Z0-9-]{0,31}")
+    marketdata_targets: tuple[str, ...] = setting((), pattern=TARGET_PATTERN)
+    price_venue: str | None = setting(None, pattern=r"[A-Z0-9][A-Z0-9-]{0,31}")
     orphan_seconds: Seconds = setting(Seconds(30), minimum=30, maximum=3_600)
     telemetry_folder: Path | None = None
     otlp_endpoint: str | None = None
     trace_ratio: int = setting(0, minimum=0, maximum=100)
 
 
-@dataclass(frozen=True, slots=True)
-class FeedAddress:
-    """Where a venue's feed of JSON lines is."""
-
-    host: str
-    port: int
-    venue: str
-
-
-@dataclass(frozen=True, slots=True)
-class MarketDataAddress:
-    """Where the market data service is that knows a venue's prices."""
-
-    targets: tuple[str, ...]
-    venue: str
-
-
-def price_feed(config: RiskConfig) -> FeedAddress | MarketDataAddress | None:
-    """Return where prices come from, None where there are none.
+def check(config: RiskConfig) -> RiskConfig:
+    """Return the configuration if the source of prices is described whole.
 
     Raises:
-        ConfigError: a source is described in part, or two are.
+        ConfigError: a venue without anybody to ask, or the other way round.
     """
-    host, port, venue = config.price_feed_host, config.price_feed_port, config.price_feed_venue
-    if config.marketdata_targets:
-        if host is not None or port is not None:
-            raise ConfigError(["TRADEMESH_PRICE_FEED_HOST, TRADEMESH_PRICE_FEED_PORT: not beside TRADEMESH_MARKETDATA_TARGETS"])
-        if venue is None:
-            raise ConfigError(["TRADEMESH_PRICE_FEED_VENUE: is required where the others are given"])
-        return MarketDataAddress(config.marketdata_targets, venue)
-    if host is None and port is None and venue is None:
-        return None
-    if host is None or port is None or venue is None:
-        missing = [
-            f"TRADEMESH_PRICE_FEED_{name}: is required where the others are given"
-            for name, value in (("HOST", host), ("PORT", port), ("VENUE", venue))
-            if value is None
-        ]
-        raise ConfigError(missing)
-    return FeedAddress(host, port, venue)
+    if bool(config.marketdata_targets) is not (config.price_venue is not None):
+        missing = "PRICE_VENUE" if config.marketdata_targets else "MARKETDATA_TARGETS"
+        raise ConfigError([f"TRADEMESH_{missing}: is required where the other is given"])
+    return config

@@ -34,10 +34,9 @@ from kernel.relay import PostgresRelayMemory, Relay
 from kernel.server_policy import ServiceBinding, inside, outside
 from kernel.telemetry import Telemetry, TelemetryConfig
 from kernel.values import use_exact_decimals
-from svc_risk.clients.market_data import MarketDataFeed
+from svc_risk.clients.market_data import MarketDataFeed, PriceFeed
 from svc_risk.clients.orders import OrderControl, OrderControlClient
-from svc_risk.clients.price_feed import JsonLinesFeed, PriceFeed
-from svc_risk.config import FeedAddress, MarketDataAddress, RiskConfig, price_feed
+from svc_risk.config import RiskConfig, check
 from svc_risk.consumer import kill_switches, orphans
 from svc_risk.consumer.orders import FoldedOrders, order_projection
 from svc_risk.consumer.prices import PriceFollower
@@ -148,7 +147,7 @@ def bindings(
     ]
 
 
-async def serve(config: RiskConfig, feed: FeedAddress | MarketDataAddress | None, stop: asyncio.Event) -> None:
+async def serve(config: RiskConfig, stop: asyncio.Event) -> None:
     """Run a replica until `stop` is set, then end it gracefully: no new calls, what was taken in finished.
 
     Raises:
@@ -171,14 +170,12 @@ async def serve(config: RiskConfig, feed: FeedAddress | MarketDataAddress | None
         channel = MeshChannel(_oms_config(config), tracing=telemetry.tracing)
         stack.push_async_callback(channel.close)
         telemetry.metrics.source(channel.samples)
-        source: PriceFeed | None = None
-        if isinstance(feed, MarketDataAddress):
-            prices = MeshChannel(_marketdata_config(config, feed), tracing=telemetry.tracing)
+        feed: PriceFeed | None = None
+        if config.price_venue is not None:
+            prices = MeshChannel(_marketdata_config(config), tracing=telemetry.tracing)
             stack.push_async_callback(prices.close)
             telemetry.metrics.source(prices.samples)
-            source = MarketDataFeed(ReferencePriceServiceStub(prices).StreamReferencePrices, feed.venue, clock)
-        elif feed is not None:
-            source = JsonLinesFeed(feed.host, feed.port, feed.venue, clock)
+            feed = MarketDataFeed(ReferencePriceServiceStub(prices).StreamReferencePrices, config.price_venue, clock)
         bus = None
         if config.redis_url is not None:
             bus = RedisStreamsBus(config.redis_url)
@@ -196,13 +193,13 @@ async def serve(config: RiskConfig, feed: FeedAddress | MarketDataAddress | None
             log_writer=writer,
             now=time.time,
         )
-        await _until_stopped(server, _background(config, source, stores, orders, channel, bus, clock, telemetry), stop)
+        await _until_stopped(server, _background(config, feed, stores, orders, channel, bus, clock, telemetry), stop)
     writer.flush()
 
 
 def _background(
     config: RiskConfig,
-    source: PriceFeed | None,
+    feed: PriceFeed | None,
     stores: Stores,
     orders: OrderControl,
     channel: MeshChannel,
@@ -221,11 +218,11 @@ def _background(
         lead(leases, orphans.LEASE, sweeper.run),
         lead(leases, kill_switches.LEASE, teller.run),
     ]
-    venue = config.price_feed_venue
-    if source is not None and venue is not None:
+    venue = config.price_venue
+    if feed is not None and venue is not None:
         often = FEED_LEASE_SECONDS / 4
         short = PostgresLeases(stores.database, clock, leases.owner, ttl_seconds=FEED_LEASE_SECONDS, margin_seconds=often)
-        follower = PriceFollower(source, PriceStore(stores.database, short, clock, venue))
+        follower = PriceFollower(feed, PriceStore(stores.database, short, clock, venue))
         work.append(lead(short, f"price-feed:{venue}", follower.run, retry_seconds=often, renew_every_seconds=often))
     if bus is not None:
         relay = Relay(TOPIC, stores.log, bus, PostgresRelayMemory(stores.database, leases), leases, clock)
@@ -289,8 +286,8 @@ def _oms_config(config: RiskConfig) -> ClientConfig:
     )
 
 
-def _marketdata_config(config: RiskConfig, feed: MarketDataAddress) -> ClientConfig:
-    return ClientConfig(dependency="svc-marketdata", targets=feed.targets, headers_file=config.headers_file)
+def _marketdata_config(config: RiskConfig) -> ClientConfig:
+    return ClientConfig(dependency="svc-marketdata", targets=config.marketdata_targets, headers_file=config.headers_file)
 
 
 def _ready(database: Database) -> Callable[[], Awaitable[bool]]:
@@ -309,9 +306,8 @@ def main() -> int:
     """Parse the configuration once, run, and return the exit code: 78 for a configuration or schema that a person has to mend."""
     use_exact_decimals()
     try:
-        config = load(RiskConfig)
-        feed = price_feed(config)
-        run(lambda stop: serve(config, feed, stop))
+        config = check(load(RiskConfig))
+        run(lambda stop: serve(config, stop))
     except (ConfigError, MigrationError) as error:
         sys.stderr.write(f"svc_risk: {error}\n")
         return CONFIGURATION_EXIT_CODE

@@ -67,7 +67,6 @@ class Surroundings:
         edge_port: `TRADEMESH_EDGE_PORT` on 127.0.0.1; 0 takes any free port.
         issuer_port: `TRADEMESH_ISSUER_PORT`, likewise.
         exchange_fix_port: `TRADEMESH_EXCHANGE_FIX_PORT`, likewise.
-        exchange_feed_port: `TRADEMESH_EXCHANGE_FEED_PORT`, likewise.
         exchange_itch_request_port: `TRADEMESH_EXCHANGE_ITCH_REQUEST_PORT`, likewise, of UDP.
         exchange_itch_snapshot_port: `TRADEMESH_EXCHANGE_ITCH_SNAPSHOT_PORT`, likewise.
         issuer: `TRADEMESH_ISSUER`, the `iss` of a real issuer's tokens, in place of the sandbox's.
@@ -81,7 +80,6 @@ class Surroundings:
     edge_port: int = setting(8443, minimum=0, maximum=65_535)
     issuer_port: int = setting(8480, minimum=0, maximum=65_535)
     exchange_fix_port: int = setting(9878, minimum=0, maximum=65_535)
-    exchange_feed_port: int = setting(9879, minimum=0, maximum=65_535)
     exchange_itch_request_port: int = setting(26402, minimum=0, maximum=65_535)
     exchange_itch_snapshot_port: int = setting(26403, minimum=0, maximum=65_535)
     issuer: str | None = setting(None, pattern=r"https?://[!-~]{1,255}")

@@ -38,7 +38,6 @@ class Doors:
     edge_port: int
     issuer_port: int
     fix_port: int
-    feed_port: int
     itch_request_port: int
     itch_snapshot_port: int
 
@@ -178,7 +177,6 @@ def exchange_unit(layout: Layout, options: Options, doors: Doors, lines: Sequenc
         "COMP_ID": EXCHANGE_COMP_ID,
         "ADDRESS": HOST,
         "FIX_PORT": str(doors.fix_port),
-        "FEED_PORT": str(doors.feed_port),
         "CONTROL_SOCKET": str(private / CONTROL_SOCKET),
         "READY_FILE": str(private / READY_FILE),
         "FLOW_AMPLE_DEPTH": "true",

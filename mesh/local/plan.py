@@ -80,5 +80,4 @@ def _facts(doors: Doors, around: Surrounding, site: EdgeSite) -> dict[str, str]:
         AUTHORITY_FACT: str(site.authority_file),
         ISSUER_FACT: around.issuer,
         "exchange_fix": f"{HOST}:{doors.fix_port}",
-        "exchange_feed": f"{HOST}:{doors.feed_port}",
     }

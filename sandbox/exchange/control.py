@@ -199,6 +199,5 @@ class Control:
             "open_orders": sum(len(owned) for owned in state.open_orders.values()),
             "flow": {"tick": self._exchange.venue.flow_tick, "ticks_per_second": self._pacer.rate, "paused": self._pacer.paused},
             "members_connected": sum(member.is_connected for member in self._exchange.desk.members.values()),
-            "feed_readers": self._exchange.feed.reader_count,
             "market_data": None if self._market_data is None else self._market_data.status(),
         }

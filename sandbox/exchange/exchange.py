@@ -15,7 +15,6 @@ from sandbox.exchange.engine.snapshot import dump_state as dump_venue
 from sandbox.exchange.engine.state import Retention, VenueState
 from sandbox.exchange.engine.vocabulary import CancelReason
 from sandbox.exchange.faults import FaultBook
-from sandbox.exchange.feed import ReferenceFeed
 from sandbox.exchange.flow import FLOW_OWNER, FlowSettings, SyntheticFlow
 from sandbox.exchange.holds import Hold, Holds
 from sandbox.exchange.instruments import Instrument
@@ -84,7 +83,6 @@ class Exchange:
         parts = Parts(self.engine, self.reports, self.faults, past.holds, self._tap, flow, clock)
         self.venue = Venue(parts, lambda: self.journal.batch, self._send)
         self.venue.flow_tick = past.flow_tick
-        self.feed = ReferenceFeed(settings.comp_id, self.state)
         self.desk = SessionDesk(
             settings.comp_id, settings.credentials, past.sequences, self.journal, clock, self.venue.request, self._on_loss
         )
@@ -126,7 +124,7 @@ class Exchange:
         self.desk.tick()
 
     def commit(self) -> None:
-        """Make everything since the last commit durable, then let it out: reports, book events, reference prices.
+        """Make everything since the last commit durable, then let it out: reports and book events.
 
         Raises:
             JournalError: nothing may be believed any more; the process must end.
@@ -155,11 +153,6 @@ class Exchange:
             self.desk.resend()
             self.commit()
         return is_due
-
-    def flush_feed(self) -> None:
-        """Send reference prices that changed since the last call."""
-        dirty, self.venue.dirty = self.venue.dirty, set()
-        self.feed.flush(dirty, self.clock.now_ns())
 
     def _dump(self) -> dict[str, Any]:
         return {

@@ -52,7 +52,6 @@ class ExchangeConfig:
     exchange_comp_id: str = setting("XSIM", pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
     exchange_address: str = setting("127.0.0.1", pattern=_LOOPBACK)
     exchange_fix_port: int = setting(9878, minimum=0, maximum=65_535)
-    exchange_feed_port: int = setting(9879, minimum=0, maximum=65_535)
     exchange_control_socket: Path | None = None
     exchange_ready_file: Path | None = None
     exchange_script_file: Path | None = None
@@ -135,12 +134,12 @@ async def serve(config: ExchangeConfig, exchange: Exchange, market_data: MarketD
         loop.add_signal_handler(number, server.stopped.set)
     if config.exchange_script_file is not None:
         server.control.run_script(config.exchange_script_file.read_text(encoding="utf-8").splitlines())
-    ports = await server.start(config.exchange_address, config.exchange_fix_port, config.exchange_feed_port, config.exchange_control_socket)
+    port = await server.start(config.exchange_address, config.exchange_fix_port, config.exchange_control_socket)
     # What was restored stays for good, and orders hold no cycles: keep the collector from walking them again and again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD, 20, 100)
-    line = f"ready fix={config.exchange_address}:{ports[0]} feed={config.exchange_address}:{ports[1]} pid={os.getpid()}"
+    line = f"ready fix={config.exchange_address}:{port} pid={os.getpid()}"
     if server.market_data_ports is not None:
         itch = server.market_data_ports
         line += f" itch_request={config.exchange_address}:{itch.request} itch_snapshot={config.exchange_address}:{itch.snapshot}"

@@ -1,4 +1,4 @@
-"""The venue's sockets: FIX acceptor and reference feed on TCP, control on a UNIX socket. One loop, one thread.
+"""The venue's sockets: FIX acceptor on TCP, control on a UNIX socket, market data (`market_data/`). One loop, one thread.
 
 Whatever the sockets bring in one turn of the loop becomes one batch: one journal write, one fdatasync, one socket write per member.
 """
@@ -16,7 +16,6 @@ from kernel.fix.codec import MessageReader
 from kernel.fix.message import Garbled, Message
 from sandbox.exchange.control import LINE_BYTES_MAX, Control
 from sandbox.exchange.exchange import Exchange
-from sandbox.exchange.feed import READERS_MAX
 from sandbox.exchange.journal import JournalError
 from sandbox.exchange.market_data.channels import BoundPorts, MarketDataServer
 from sandbox.exchange.members import Member
@@ -28,9 +27,7 @@ LOGON_TIMEOUT_SECONDS = 10.0
 LOGOUT_SECONDS_MAX = 2.0
 # A member that lets more than this pile up is dropped; its reports wait in the journal. Resends wait for the link instead.
 WRITE_BUFFER_BYTES_MAX = 64 * 1024 * 1024
-FEED_BUFFER_BYTES = 256 * 1024
 PULSE_SECONDS = 0.02
-HEARTBEAT_SECONDS = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -135,41 +132,6 @@ class FixConnection(asyncio.Protocol):
         return self._member.comp_id if self._member is not None else ""
 
 
-class FeedConnection(asyncio.Protocol):
-    """A subscriber of the reference feed. What it sends is ignored."""
-
-    def __init__(self, server: "ExchangeServer") -> None:
-        self._server = server
-        self._transport: asyncio.Transport | None = None
-        self.is_behind = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        exchange = self._server.exchange
-        if exchange.feed.reader_count >= READERS_MAX:
-            self._transport.abort()
-            return
-        self._transport.set_write_buffer_limits(high=FEED_BUFFER_BYTES)
-        # A subscriber must not learn of what is not durable yet.
-        self._server.guard(exchange.commit)
-        exchange.feed.attach(self, exchange.clock.now_ns())
-
-    def pause_writing(self) -> None:
-        self.is_behind = True
-
-    def resume_writing(self) -> None:
-        self.is_behind = False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._server.exchange.feed.detach(self)
-
-    def write(self, data: bytes) -> None:
-        """Queue bytes."""
-        if self._transport is not None:
-            self._transport.write(data)
-
-
 class ControlConnection(asyncio.Protocol):
     """The operator: a line in, a line out."""
 
@@ -191,7 +153,6 @@ class ControlConnection(asyncio.Protocol):
         answers: list[str] = []
         self._server.guard(lambda: answers.extend(self._server.control.handle(line) for line in lines))
         self._server.guard(self._server.exchange.commit)
-        self._server.guard(self._server.exchange.flush_feed)
         self._transport.write("".join(f"{answer}\n" for answer in answers).encode())
 
 
@@ -211,11 +172,10 @@ class ExchangeServer:
         self._commit_scheduled = False
         self._resend_scheduled = False
         self._empty = asyncio.Event()
-        self._heartbeat_due = 0.0
         self._pulse_handle: asyncio.TimerHandle | None = None
 
-    async def start(self, host: str, fix_port: int, feed_port: int, control_path: Path | None) -> tuple[int, int]:
-        """Bind the sockets (port 0: any) and return the FIX and the feed port.
+    async def start(self, host: str, fix_port: int, control_path: Path | None) -> int:
+        """Bind the sockets (port 0: any) and return the FIX port.
 
         Raises:
             OSError: an address is taken or not allowed.
@@ -223,8 +183,7 @@ class ExchangeServer:
         """
         loop = asyncio.get_running_loop()
         fix = await loop.create_server(lambda: FixConnection(self), host, fix_port)
-        feed = await loop.create_server(lambda: FeedConnection(self), host, feed_port)
-        self._servers += [fix, feed]
+        self._servers.append(fix)
         if control_path is not None:
             listener = _private_listener(control_path)
             self._servers.append(await loop.create_unix_server(lambda: ControlConnection(self), sock=listener))
@@ -234,8 +193,8 @@ class ExchangeServer:
             self.guard(self.exchange.commit)
             self.market_data.publisher.open(self.exchange.state)
         self._pulse()
-        fix_address, feed_address = fix.sockets[0].getsockname(), feed.sockets[0].getsockname()
-        return fix_address[1], feed_address[1]
+        port: int = fix.sockets[0].getsockname()[1]
+        return port
 
     def guard(self, action: Callable[[], object]) -> None:
         """Run something that changes the venue. Whatever it raises ends the venue without another word: the journal is right, memory
@@ -275,17 +234,13 @@ class ExchangeServer:
         self.resend_soon()
 
     def _pulse(self) -> None:
-        """Let time pass: every 20 ms, timers and flow; reference prices that changed; every 0.5 s, the feed's heartbeat."""
+        """Let time pass, every 20 ms: timers and flow, and market data's heartbeats."""
         loop = asyncio.get_running_loop()
         self._pulse_handle = loop.call_later(PULSE_SECONDS, self._pulse)
         now = self.exchange.clock.monotonic()
         self.guard(lambda: self.pacer.run(now))
         self.guard(self.exchange.tick)
         self.guard(self.exchange.commit)
-        self.guard(self.exchange.flush_feed)
-        if now >= self._heartbeat_due and self.failure is None:
-            self._heartbeat_due = now + HEARTBEAT_SECONDS
-            self.exchange.feed.heartbeat(self.exchange.clock.now_ns())
         if self.market_data is not None and self.failure is None:
             self.market_data.publisher.pulse()
 

@@ -67,7 +67,6 @@ class Venue:
         self._send = send
         self._instruments = {symbol: market.instrument for symbol, market in self._state.markets.items()}
         self.flow_tick = 0
-        self.dirty: set[str] = set()
 
     # The engine's events.
 
@@ -78,14 +77,6 @@ class Venue:
             self._parts.tap.observe(event)
         for report in self._parts.reports.reports(event):
             self._report(report)
-        if isinstance(event, events.Booked):
-            self.dirty.add(self._state.orders[event.order_id].instrument)
-        elif isinstance(event, events.Accepted | events.Rejected | events.ChangeRejected):
-            return
-        elif isinstance(event, events.TradeCorrected):
-            self.dirty.add(self._state.trades[event.match_id].instrument)
-        else:
-            self.dirty.add(event.instrument)
 
     def _report(self, report: Report) -> None:
         rule = None

@@ -1,1 +1,1 @@
-"""What risk asks of the outside: the order service, and the price feed."""
+"""What risk asks of the outside: the order service, and reference prices of the market data service."""

@@ -1,6 +1,6 @@
-"""Follows the venue's price feed and writes what it says, in the one replica that holds the feed's lease.
+"""Follows a venue's reference prices and writes what they are, in the one replica that holds the feed's lease.
 
-Lines are gathered for a fifth of a second and written together: decisions need the latest price, not every price, and a tenth of the two
+Updates are gathered for a fifth of a second and written together: decisions need the latest price, not every price, and a tenth of the two
 seconds in which a heartbeat is fresh is little.
 """
 
@@ -13,13 +13,12 @@ from datetime import UTC, datetime
 
 from kernel.errors import Reason, TrademeshError, UnavailableError
 from kernel.lease import LeaseKeeper
-from svc_risk.clients.price_feed import Alive, Latest, PriceFeed, PriceLine, PriorClose, Touch, Trade
+from svc_risk.clients.market_data import PriceFeed, PriceUpdate
 from svc_risk.domain.reference_price import Quote
 from svc_risk.store.prices import PriceStore
 
 FLUSH_SECONDS = 0.2
 LATE_SECONDS_MAX = 5.0
-_NOTHING = Quote(None, None, None, None, None, stale=False)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -27,9 +26,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Quotes:
     """What a feed has said since the connection began, and what of it is not written yet.
 
-    A receiver that slept reads old lines as if they had just arrived. The sender's clock tells them apart without being trusted: a line's
-    delay is its arrival less its sending, and the least delay seen is what the two clocks differ by. Whatever a line is later than that,
-    it is older than its arrival.
+    A receiver that slept reads old updates as if they had just arrived. The sender's clock tells them apart without being trusted: an
+    update's delay is its arrival less its sending, and the least delay seen is what the two clocks differ by. Whatever an update is later
+    than that, it is older than its arrival.
     """
 
     known: dict[str, Quote] = field(default_factory=dict)
@@ -37,42 +36,26 @@ class Quotes:
     alive_at: float | None = None
     _least_delay: float | None = None
 
-    def take(self, line: PriceLine) -> None:
-        """Take one line.
+    def take(self, update: PriceUpdate) -> None:
+        """Take one update.
 
         Raises:
             UnavailableError: it is so late that the connection must be a backlog, or a clock has jumped; a new connection knows better.
         """
-        delay = line.arrived_at - (line.sent_at - _EPOCH).total_seconds()
+        delay = update.arrived_at - (update.sent_at - _EPOCH).total_seconds()
         if self._least_delay is None or delay < self._least_delay:
             self._least_delay = delay
         late = delay - self._least_delay
         if late > LATE_SECONDS_MAX:
-            raise UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, f"the price feed: a line is {late:.1f} s late; connecting again")
-        if line.silent_seconds is not None:
-            heard_at = line.arrived_at - late - line.silent_seconds
+            raise UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, f"the price feed: a message is {late:.1f} s late; connecting again")
+        if update.silent_seconds is not None:
+            heard_at = update.arrived_at - late - update.silent_seconds
             self.alive_at = heard_at if self.alive_at is None else max(self.alive_at, heard_at)
-        fact = line.fact
-        match fact:
-            case Alive():
-                return
-            case Touch():
-                self._put(fact.instrument_id, bid=fact.bid, ask=fact.ask)
-            case Trade():
-                self._put(fact.instrument_id, last_trade=fact.price)
-            case PriorClose():
-                self._put(fact.instrument_id, prior_close=fact.price, prior_close_date=fact.day)
-            case Latest():
-                self._set(fact.instrument_id, fact.quote)
-
-    def _put(self, instrument_id: str, **said: object) -> None:
-        before = self.known.get(instrument_id, _NOTHING)
-        self._set(instrument_id, before._replace(**said))  # type: ignore[arg-type]  # the calls above name fields with their types
-
-    def _set(self, instrument_id: str, quote: Quote) -> None:
-        if self.known.get(instrument_id, _NOTHING) != quote:
-            self.known[instrument_id] = quote
-            self.changed.add(instrument_id)
+        for instrument_id, quote in update.quotes.items():
+            # Also one that says nothing: an earlier connection's price must not outlive it.
+            if self.known.get(instrument_id) != quote:
+                self.known[instrument_id] = quote
+                self.changed.add(instrument_id)
 
     def unwritten(self) -> tuple[dict[str, Quote], float | None]:
         """Return what is to be written, and forget that it is."""
@@ -113,5 +96,5 @@ class PriceFollower:
                 await reading
 
     async def _read(self, quotes: Quotes) -> None:
-        async for line in self._feed.lines():
-            quotes.take(line)
+        async for update in self._feed.updates():
+            quotes.take(update)

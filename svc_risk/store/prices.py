@@ -1,8 +1,8 @@
 """Reference prices, written by the replica that holds the feed's lease.
 
-Freshness must not rest on a cache or on somebody's optimism, so the moment at which a line arrived is written in PostgreSQL's own time,
-and never later than it was: PostgreSQL's time at an earlier answer, plus what the receiver's monotonic clock counted since that answer
-*arrived*. The time that the answer itself took makes prices look older, never younger.
+Freshness must not rest on a cache or on somebody's optimism, so the moment at which the venue was last heard is written in PostgreSQL's own
+time, and never later than it was: PostgreSQL's time at an earlier answer, plus what the receiver's monotonic clock counted since that
+answer *arrived*. The time that the answer itself took makes prices look older, never younger.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class PriceStore:
         self._time = DatabaseTime(clock)
 
     async def begin(self) -> None:
-        """Learn PostgreSQL's time; before the first line is read."""
+        """Learn PostgreSQL's time; before the first update is read."""
         self._time.learn(await self._database.fetchval("SELECT clock_timestamp()"))
 
     async def write(self, lease: HeldLease, quotes: Mapping[str, Quote], alive_at: float | None) -> None:
@@ -68,7 +68,7 @@ class PriceStore:
         Args:
             lease: the feed's.
             quotes: by instrument.
-            alive_at: the monotonic moment at which the last line arrived; None when nothing did.
+            alive_at: the monotonic moment at which the venue was last heard; None when it has not been since the last call.
 
         Raises:
             LeaseLostError: another replica has the feed; nothing was written.

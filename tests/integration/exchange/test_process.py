@@ -18,7 +18,7 @@ from tests.wire.exchange.test_server import always_open
 
 PASSWORD = "a secret of this test"
 ROOT = Path(__file__).parents[3]
-_READY = re.compile(r"ready fix=127\.0\.0\.1:(\d+) feed=127\.0\.0\.1:(\d+) pid=(\d+)")
+_READY = re.compile(r"ready fix=127\.0\.0\.1:(\d+) pid=(\d+)")
 
 
 class Process:
@@ -40,7 +40,6 @@ class Process:
             "TRADEMESH_EXCHANGE_INSTRUMENTS_FILE": str(instruments),
             "TRADEMESH_EXCHANGE_READY_FILE": str(directory / "ready"),
             "TRADEMESH_EXCHANGE_FIX_PORT": "0",
-            "TRADEMESH_EXCHANGE_FEED_PORT": "0",
             "TRADEMESH_EXCHANGE_FLOW_RATE": "50",
             **{f"TRADEMESH_EXCHANGE_{name.upper()}": text for name, text in settings.items()},
         }

@@ -1,4 +1,4 @@
-"""The price feed, from lines to what decisions read, under a lease that changes hands."""
+"""The price feed, from updates to what decisions read, under a lease that changes hands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kernel.lease import LeaseKeeper
 from kernel.ports import HeldLease
 from kernel.postgres import Connection
 from mesh.local.provision import ServiceDatabase
-from svc_risk.clients.price_feed import Alive, PriceFact, PriceLine, PriorClose, Touch, Trade
+from svc_risk.clients.market_data import PriceUpdate
 from svc_risk.consumer.prices import PriceFollower
 from svc_risk.domain.reference_price import Quote
 from svc_risk.main import Stores
@@ -31,11 +31,11 @@ class Feed:
     """A feed that says what a test puts into it."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[PriceFact | None] = asyncio.Queue()
+        self.queue: asyncio.Queue[dict[str, Quote] | None] = asyncio.Queue()
 
-    async def lines(self) -> AsyncIterator[PriceLine]:
-        while (fact := await self.queue.get()) is not None:
-            yield PriceLine(fact, datetime.now(UTC), CLOCK.monotonic())
+    async def updates(self) -> AsyncIterator[PriceUpdate]:
+        while (quotes := await self.queue.get()) is not None:
+            yield PriceUpdate(quotes, datetime.now(UTC), CLOCK.monotonic(), 0.0)
         raise UnavailableError(Reason.DEPENDENCY_UNAVAILABLE, "the feed ended")
 
 
@@ -52,13 +52,10 @@ async def test_what_the_feed_says_is_what_the_next_decision_reads(stores: Stores
     feed = Feed()
     follower = PriceFollower(feed, PriceStore(stores.database, stores.leases, CLOCK, VENUE), flush_seconds=0.01)
     following = asyncio.create_task(lead(stores.leases, LEASE, follower.run))
-    for fact in (
-        PriorClose("AAPL", Decimal(90), datetime.now(UTC).date()),
-        Trade("AAPL", Decimal(95)),
-        Touch("AAPL", Decimal(99), Decimal(101)),
-        Alive(),
-    ):
-        feed.queue.put_nowait(fact)
+    closed = Quote(None, None, None, Decimal(90), datetime.now(UTC).date(), stale=False)
+    traded = closed._replace(last_trade=Decimal(95))
+    for quote in (closed, traded, traded._replace(bid=Decimal(99), ask=Decimal(101))):
+        feed.queue.put_nowait({"AAPL": quote})
 
     async def approved() -> bool:
         return (await stores.checks.decide([buy("1")]))[0].result.HasField("approval")
@@ -75,7 +72,7 @@ async def test_what_the_feed_says_is_what_the_next_decision_reads(stores: Stores
 
     first = await heartbeat()
     assert first <= await sql.fetchval("SELECT clock_timestamp()")
-    feed.queue.put_nowait(Alive())
+    feed.queue.put_nowait({})
     async with asyncio.timeout(5):
         while await heartbeat() == first:
             await asyncio.sleep(0.01)
@@ -125,3 +122,15 @@ async def test_the_follower_ends_with_its_feed(stores: Stores, risk_database: Se
     follower = PriceFollower(feed, PriceStore(stores.database, stores.leases, CLOCK, VENUE), flush_seconds=0.01)
     with pytest.raises(UnavailableError, match="the feed ended"):
         await follower.run(LeaseKeeper(stores.leases, lease))
+
+
+async def test_what_is_shown_is_what_the_next_decision_would_find(stores: Stores, risk_database: ServiceDatabase, sql: Connection) -> None:
+    await populate(risk_database.owner_dsn)
+    await sql.execute("UPDATE price_feed SET heartbeat_at = clock_timestamp()")
+    shown = await stores.reads.reference_prices(["AAPL", "NOBODY"])
+    venue, price = shown["AAPL"]
+    assert (list(shown), venue, price.fresh) == (["AAPL"], VENUE, True)
+    assert (await stores.checks.decide([buy("1")]))[0].result.HasField("approval")
+    await sql.execute("UPDATE price_feed SET heartbeat_at = clock_timestamp() - interval '3 seconds'")
+    assert not (await stores.reads.reference_prices(["AAPL"]))["AAPL"][1].fresh
+    assert (await stores.checks.decide([buy("2")]))[0].result.HasField("undecided")

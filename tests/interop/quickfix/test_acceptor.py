@@ -35,7 +35,7 @@ class Venue:
 
     async def start(self) -> None:
         self.server = ExchangeServer(Exchange(self.settings, SystemClock()), 0)
-        await self.server.start("127.0.0.1", self.port, 0, None)
+        await self.server.start("127.0.0.1", self.port, None)
 
     async def stop(self) -> None:
         if self.server is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from kernel.bus.memory import MemoryBus
 from tests.simulation.chain.databases import DatabaseHost
 from tests.simulation.chain.hosts import Host
+from tests.simulation.chain.market_data import MarketDataHost
 from tests.simulation.chain.network import Network
 from tests.simulation.chain.replicas import Replica
 from tests.simulation.chain.venue import MEMBER, VenueHost
@@ -49,6 +50,7 @@ class Chaos:
         risk: Sequence[Replica],
         databases: Sequence[DatabaseHost],
         venue: VenueHost,
+        market_data: MarketDataHost,
         bus: MemoryBus,
     ) -> None:
         self.severity = dice.choice(SEVERITIES)
@@ -58,6 +60,7 @@ class Chaos:
         self._risk = risk
         self._databases = databases
         self._venue = venue
+        self._market_data = market_data
         self._bus = bus
         self._down: set[asyncio.Task[None]] = set()
         self._hurts: list[tuple[int, Callable[[], None]]] = [
@@ -67,6 +70,7 @@ class Chaos:
             (3, self._cut),
             (1, self._crash_database),
             (2, self._crash_venue),
+            (1, self._crash_market_data),
             (2, self._disconnect),
             (8, self._bend_venue),
             (2, self._lose_bus),
@@ -118,6 +122,8 @@ class Chaos:
                 replica.start()
         if self._venue.exchange is None:
             await self._venue.start()
+        if not self._market_data.host.alive:
+            self._market_data.start()
         self._venue.control("fault.clear")
 
     def _later(self, seconds: float, action: Callable[[], object], replica: Replica | None = None) -> None:
@@ -148,14 +154,14 @@ class Chaos:
         self._crash(self._risk)
 
     def _stall(self) -> None:
-        replica = self._dice.choice([*self._oms, *self._risk])
-        if replica.host.alive:
-            replica.host.stall(self._dice.uniform(0.2, 9.0))
+        host = self._dice.choice([*(replica.host for replica in (*self._oms, *self._risk)), self._market_data.host])
+        if host.alive:
+            host.stall(self._dice.uniform(0.2, 9.0))
 
     def _cut(self) -> None:
         ends: list[Host] = [replica.host for replica in (*self._oms, *self._risk)]
         ends += [database.host for database in self._databases]
-        ends.append(self._venue.host)
+        ends += [self._venue.host, self._market_data.host]
         one, other = self._dice.sample(ends, 2)
         self._network.cut(one, other, self._dice.uniform(0.2, 12.0))
 
@@ -166,6 +172,11 @@ class Chaos:
         if self._venue.exchange is not None:
             self._venue.kill()
             self._later(self._dice.uniform(0.2, 6.0), self._venue.start)
+
+    def _crash_market_data(self) -> None:
+        if self._market_data.host.alive:
+            self._market_data.kill()
+            self._later(self._dice.uniform(0.2, 6.0), self._market_data.start)
 
     def _disconnect(self) -> None:
         self._venue.control("member.disconnect", comp_id=MEMBER)

@@ -1,4 +1,4 @@
-"""The network between hosts: TCP connections for FIX and prices, and how long and how surely a message of any kind travels."""
+"""The network between hosts: TCP connections for FIX, and how long and how surely a message of any kind travels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Weather:
         latency_ms: of most messages, on average.
         slow_share: of messages that take up to `slow_ms`.
         slow_ms: the longest that a slow one takes.
-        loss_share: of answers to calls that are lost.
+        loss_share: of answers to calls and of datagrams that are lost.
         twice_share: of calls that are delivered twice.
     """
 

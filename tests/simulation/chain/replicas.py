@@ -34,8 +34,8 @@ from svc_oms.servicer.service import OrderServicer
 from svc_oms.store.orders import OrderStore
 from svc_oms.store.reads import OrderReads
 from svc_risk import main as risk_main
+from svc_risk.clients.market_data import MarketDataFeed
 from svc_risk.clients.orders import OrderControlClient
-from svc_risk.clients.price_feed import JsonLinesFeed
 from svc_risk.consumer import kill_switches, orphans
 from svc_risk.consumer.orders import FoldedOrders, order_projection
 from svc_risk.consumer.prices import PriceFollower
@@ -45,9 +45,11 @@ from tests.fakes.postgres.driver import MemoryDatabase
 from tests.simulation.chain.databases import DatabaseHost, SimWire
 from tests.simulation.chain.hosts import Host
 from tests.simulation.chain.loop import SimClock, SimLoop
+from tests.simulation.chain.market_data import ADDRESS as MARKET_DATA_ADDRESS
 from tests.simulation.chain.network import Network
 from tests.simulation.chain.rpc import SimChannel, Switchboard
-from tests.simulation.chain.venue import FEED_PORT, SESSION, VENUE
+from tests.simulation.chain.venue import SESSION, VENUE
+from trademesh.marketdata.v1.reference_price_service_pb2_grpc import ReferencePriceServiceStub
 from trademesh.oms.v1.order_control_service_pb2_grpc import OrderControlServiceStub
 from trademesh.risk.v1.pre_trade_service_pb2_grpc import PreTradeServiceStub
 from trademesh.type.v1.event_log_service_pb2_grpc import EventLogServiceStub
@@ -161,7 +163,9 @@ def _wire_risk(
     projection: Projection = order_projection(stores.facts, stores.projections, log, around.bus, leases, clock)
     sweeper = orphans.OrphanSweeper(stores.database, leases, stores.facts, orders, folded.position)
     teller = kill_switches.KillSwitchTeller(stores.administration, orders)
-    feed = JsonLinesFeed("venue", FEED_PORT, VENUE, clock)
+    prices = ClientConfig(dependency="svc-marketdata", targets=(MARKET_DATA_ADDRESS,))
+    market_data = SimChannel(around.switchboard, host, prices, Identity("svc-risk", None, ""))
+    feed = MarketDataFeed(ReferencePriceServiceStub(market_data).StreamReferencePrices, VENUE, clock)
     follower = PriceFollower(feed, PriceStore(stores.database, leases, clock, VENUE))
     relay = Relay(risk_main.TOPIC, stores.log, around.bus, PostgresRelayMemory(stores.database, leases), leases, clock)
     around.switchboard.serve(replica.address, host, risk_main.bindings(stores, orders, pre_trade, PageTokens(_TOKEN_KEY), TENANT))

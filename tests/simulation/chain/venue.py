@@ -14,11 +14,12 @@ from sandbox.exchange.server import ExchangeServer
 from svc_oms.config import Venue
 from tests.simulation.chain.hosts import Host
 from tests.simulation.chain.loop import SimClock, SimLoop
+from tests.simulation.chain.market_data import Air, SimFeed
 
 VENUE = "XSIM"
 MEMBER = "TRADEMESH"
 PASSWORD = "a secret of this simulation"
-FIX_PORT, FEED_PORT = 9_001, 9_002
+FIX_PORT = 9_001
 FLOW_TICKS_PER_SECOND = 2.0
 _NUMBER_MAX = 1 << 31
 
@@ -44,8 +45,9 @@ def _instruments() -> dict[str, Instrument]:
 class VenueHost:
     """The exchange over any number of lives."""
 
-    def __init__(self, loop: SimLoop, journal: Path, seed: int) -> None:
+    def __init__(self, loop: SimLoop, air: Air, journal: Path, seed: int) -> None:
         self._loop = loop
+        self._air = air
         self._settings = ExchangeSettings(
             VENUE,
             _instruments(),
@@ -70,10 +72,12 @@ class VenueHost:
         await self.host.spawn(self._start())
 
     async def _start(self) -> None:
-        server = ExchangeServer(Exchange(self._settings, SimClock(self._loop)), FLOW_TICKS_PER_SECOND)
+        clock = SimClock(self._loop)
+        feed = SimFeed(self._air, self.host, clock, self._settings.journal_directory / "market-data-session.json")
+        server = ExchangeServer(Exchange(self._settings, clock, feed.publisher), FLOW_TICKS_PER_SECOND, feed)
         self.server = server
         self.host.on_death(lambda: _fall_silent(server))
-        await server.start("venue", FIX_PORT, FEED_PORT, None)
+        await server.start("venue", FIX_PORT, None)
 
     def owes(self, next_in: int) -> bool:
         """Say whether a message of our session has this number or a later one."""

@@ -1,4 +1,4 @@
-"""One run: two replicas of each service, their databases, the venue, the bus, clients and chaos, all from one seed."""
+"""One run: two replicas of orders and of risk, their databases, market data, the venue, the bus, clients and chaos, all from one seed."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from tests.simulation.chain.databases import DatabaseHost
 from tests.simulation.chain.history import Exposure, History, Rest
 from tests.simulation.chain.hosts import REAP_SECONDS, Host
 from tests.simulation.chain.loop import START, SimLoop, elapse
+from tests.simulation.chain.market_data import Air, MarketDataHost
 from tests.simulation.chain.network import Network
 from tests.simulation.chain.officer import Officer
 from tests.simulation.chain.records import fix_frames, last_change, log_events, venue_events
 from tests.simulation.chain.replicas import OMS_ADDRESSES, RISK_ADDRESSES, TENANT, Replica, Surroundings
 from tests.simulation.chain.rpc import Switchboard
-from tests.simulation.chain.venue import INSTRUMENTS, VenueHost
+from tests.simulation.chain.venue import INSTRUMENTS, VENUE, VenueHost
 from tests.simulation.chain.watchers import Watcher
 from trademesh.oms.v1 import order_service_pb2_grpc
 from trademesh.risk.v1 import reference_data_service_pb2_grpc, risk_service_pb2, risk_service_pb2_grpc
@@ -64,10 +65,13 @@ class World:
         around = Surroundings(self.loop, self.network, self.switchboard, self.oms_database, self.risk_database, MemoryBus(), self.endings)
         self.oms = [Replica(around, address, self.oms_database) for address in OMS_ADDRESSES]
         self.risk = [Replica(around, address, self.risk_database) for address in RISK_ADDRESSES]
-        self.venue = VenueHost(self.loop, journal, seed)
+        air = Air(self.network)
+        self.venue = VenueHost(self.loop, air, journal, seed)
+        self.market_data = MarketDataHost(self.loop, air, self.switchboard, VENUE)
         self._journal = journal
         databases = (self.oms_database, self.risk_database)
-        self.chaos = Chaos(random.Random(f"chaos-{seed}"), self.network, self.oms, self.risk, databases, self.venue, around.bus)
+        market = self.venue, self.market_data
+        self.chaos = Chaos(random.Random(f"chaos-{seed}"), self.network, self.oms, self.risk, databases, *market, around.bus)
         self.traders: list[Trader] = []
         self._watchers: list[Watcher] = []
         self._seed = seed
@@ -91,6 +95,7 @@ class World:
             course: what the clients do, in place of trading under chaos; both rests follow it.
         """
         await self.venue.start()
+        self.market_data.start()
         for replica in (*self.oms, *self.risk):
             replica.start()
         await self._clients.spawn(self._course(course))
@@ -218,7 +223,7 @@ class World:
     async def close(self) -> None:
         """Kill everything and wait until it is gone."""
         hosts = [replica.host for replica in (*self.oms, *self.risk)]
-        hosts += [self.venue.host, self._clients, self.oms_database.host, self.risk_database.host]
+        hosts += [self.venue.host, self.market_data.host, self._clients, self.oms_database.host, self.risk_database.host]
         for host in hosts:
             host.kill()
         while any(host.tasks for host in hosts):

@@ -45,7 +45,7 @@ def units(layout: Layout, options: Options = FREE_PORTS, environment: Surroundin
         ("edge_port", "EDGE_PORT"),
         ("issuer_port", "ISSUER_PORT"),
         ("exchange_fix_port", "EXCHANGE_FIX_PORT"),
-        ("exchange_feed_port", "EXCHANGE_FEED_PORT"),
+        ("exchange_itch_snapshot_port", "EXCHANGE_ITCH_SNAPSHOT_PORT"),
     ],
 )
 def test_a_port_in_use_is_named_with_the_key_that_chooses_another(taken_port: int, setting: str, key: str) -> None:
@@ -57,7 +57,7 @@ def test_a_port_in_use_is_named_with_the_key_that_chooses_another(taken_port: in
 
 def test_free_ports_are_two_different_ones() -> None:
     doors = Doors.choose(FREE_PORTS, Surroundings())
-    assert doors.fix_port != doors.feed_port
+    assert doors.fix_port != doors.itch_snapshot_port
 
 
 def test_the_plan_can_be_started_and_replicas_are_as_many_as_asked_for(layout: Layout) -> None:

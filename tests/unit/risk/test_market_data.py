@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -13,9 +14,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kernel.clock import ManualClock
 from kernel.config import ConfigError, load
 from kernel.errors import PermissionDeniedError, Reason, TrademeshError, UnavailableError
-from svc_risk.clients.market_data import MarketDataFeed
-from svc_risk.clients.price_feed import Alive, Latest, PriceLine
-from svc_risk.config import FeedAddress, MarketDataAddress, RiskConfig, price_feed
+from svc_risk.clients.market_data import MarketDataFeed, PriceUpdate
+from svc_risk.config import RiskConfig, check
 from svc_risk.consumer.prices import Quotes
 from svc_risk.domain.reference_price import Quote
 from trademesh.marketdata.v1 import reference_price_service_pb2 as pb
@@ -45,7 +45,7 @@ def said(*prices: pb.ReferencePrice, complete: bool = True, live: bool = True, s
     return pb.StreamReferencePricesResponse(prices=prices, complete=complete, feed_live=live, feed_time=heard, server_time=time(NOW))
 
 
-async def lines_of(*messages: pb.StreamReferencePricesResponse, error: TrademeshError | None = None) -> list[PriceLine]:
+async def updates_of(*messages: pb.StreamReferencePricesResponse, error: TrademeshError | None = None) -> list[PriceUpdate]:
     asked: list[pb.StreamReferencePricesRequest] = []
 
     async def stream(request: pb.StreamReferencePricesRequest) -> AsyncIterator[pb.StreamReferencePricesResponse]:
@@ -57,43 +57,50 @@ async def lines_of(*messages: pb.StreamReferencePricesResponse, error: Trademesh
 
     found = []
     with pytest.raises(UnavailableError, match="price feed"):
-        async for line in MarketDataFeed(stream, "XSIM", ManualClock()).lines():
-            found.append(line)
+        async for update in MarketDataFeed(stream, "XSIM", ManualClock()).updates():
+            found.append(update)
     assert [request.venue for request in asked] == ["XSIM"]
     return found
 
 
-async def test_a_message_tells_its_prices_and_then_its_sign_of_life() -> None:
+async def test_a_message_tells_its_prices_and_the_venue_s_life() -> None:
     empty = pb.ReferencePrice(instrument_id="BTC-USD", stale=True)
-    lines = await lines_of(said(price(), empty, silent=0.3))
-    assert [line.fact for line in lines] == [
-        Latest("AAPL", FULL), Latest("BTC-USD", Quote(None, None, None, None, None, stale=True)), Alive(),
-    ]  # fmt: skip
-    assert [line.silent_seconds for line in lines] == [None, None, pytest.approx(0.3)]
+    (update,) = await updates_of(said(price(), empty, silent=0.3))
+    assert update.quotes == {"AAPL": FULL, "BTC-USD": Quote(None, None, None, None, None, stale=True)}
+    assert (update.sent_at, update.arrived_at) == (NOW, ManualClock().monotonic())
+    assert update.silent_seconds == pytest.approx(0.3)
+
+
+async def test_without_news_a_message_is_a_sign_of_life() -> None:
+    assert [(update.quotes, update.silent_seconds) for update in await updates_of(said())] == [({}, 0.0)]
 
 
 @pytest.mark.parametrize("message", [said(price(), live=False), said(price(), complete=False)])
 async def test_a_dead_feed_or_a_picture_in_part_is_no_sign_of_life(message: pb.StreamReferencePricesResponse) -> None:
     quotes = Quotes()
-    for line in await lines_of(message):
-        quotes.take(line)
+    for update in await updates_of(message):
+        quotes.take(update)
     assert quotes.unwritten() == ({"AAPL": FULL}, None)
 
 
 async def test_life_is_as_old_as_the_service_had_not_heard_of_the_venue() -> None:
     quotes = Quotes()
-    for line in await lines_of(said(price(), silent=1.5)):
-        quotes.take(line)
+    for update in await updates_of(said(price(), silent=1.5)):
+        quotes.take(update)
     assert quotes.unwritten()[1] == pytest.approx(ManualClock().monotonic() - 1.5)
+
+
+async def test_a_venue_heard_in_the_service_s_future_was_heard_now() -> None:
+    assert [update.silent_seconds for update in await updates_of(said(silent=-0.2))] == [0.0]
 
 
 async def test_a_stale_instrument_is_stale_here_too_and_recovers() -> None:
     quotes = Quotes()
-    for line in await lines_of(said(price(stale=True)), said(price())):
-        quotes.take(line)
-        if isinstance(line.fact, Alive):
-            continue
-        assert quotes.known["AAPL"].stale is line.fact.quote.stale  # type: ignore[union-attr]  # only Latest and Alive come
+    stale = []
+    for update in await updates_of(said(price(stale=True)), said(price())):
+        quotes.take(update)
+        stale.append(quotes.known["AAPL"].stale)
+    assert stale == [True, False]
     assert quotes.known["AAPL"] == FULL
 
 
@@ -101,39 +108,66 @@ async def test_a_stale_instrument_is_stale_here_too_and_recovers() -> None:
     "bad",
     [
         said(price(bid="NaN")),
+        said(price(bid="-1")),
         said(price(ask="0")),
+        said(price(last_trade="1,5")),
+        said(price(prior_close="")),
         said(price(name="aapl")),
+        said(price(name='a"b')),
         said(price(prior_close_date="someday")),
+        said(price(), price("MSFT", ask="Infinity")),
         pb.StreamReferencePricesResponse(complete=True, feed_live=True),
+        pb.StreamReferencePricesResponse(complete=True, feed_live=True, server_time=time(NOW)),
+        pb.StreamReferencePricesResponse(server_time=Timestamp(seconds=1 << 60)),
+        pb.StreamReferencePricesResponse(server_time=Timestamp(seconds=-(1 << 60))),
     ],
 )
 async def test_a_message_that_makes_no_sense_ends_the_stream(bad: pb.StreamReferencePricesResponse) -> None:
-    assert await lines_of(bad) == []
+    assert await updates_of(said(price()), bad, said(price(bid="50"))) == await updates_of(said(price()))
 
 
 async def test_a_refusal_is_tried_again_like_any_failure() -> None:
-    assert await lines_of(error=PermissionDeniedError(Reason.PEER_NOT_ALLOWED, "not you")) == []
+    assert await updates_of(error=PermissionDeniedError(Reason.PEER_NOT_ALLOWED, "not you")) == []
 
 
-def configured(**more: str) -> FeedAddress | MarketDataAddress | None:
-    return price_feed(load(RiskConfig, ENVIRONMENT | {f"TRADEMESH_{key}": text for key, text in more.items()}))
+async def test_a_stream_that_falls_silent_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svc_risk.clients.market_data.SILENCE_SECONDS_MAX", 0.01)
+    closed = asyncio.Event()
+
+    async def stream(_: pb.StreamReferencePricesRequest) -> AsyncIterator[pb.StreamReferencePricesResponse]:
+        try:
+            yield said(price())
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    found = []
+    with pytest.raises(UnavailableError, match="silent"):
+        async for update in MarketDataFeed(stream, "XSIM", ManualClock()).updates():
+            found.append(update)
+    assert len(found) == 1
+    assert closed.is_set()
 
 
-def test_one_source_of_prices_is_configured_or_none() -> None:
-    assert configured() is None
-    both = configured(MARKETDATA_TARGETS="unix:/a, unix:/b", PRICE_FEED_VENUE="XSIM")
-    assert both == MarketDataAddress(("unix:/a", "unix:/b"), "XSIM")
-    assert configured(PRICE_FEED_HOST="127.0.0.1", PRICE_FEED_PORT="5", PRICE_FEED_VENUE="XSIM") == FeedAddress("127.0.0.1", 5, "XSIM")
+def configured(**more: str) -> RiskConfig:
+    return check(load(RiskConfig, ENVIRONMENT | {f"TRADEMESH_{key}": text for key, text in more.items()}))
+
+
+def test_prices_come_from_the_market_data_service_or_from_nowhere() -> None:
+    config = configured()
+    assert (config.marketdata_targets, config.price_venue) == ((), None)
+    config = configured(MARKETDATA_TARGETS="unix:/a, unix:/b", PRICE_VENUE="XSIM")
+    assert (config.marketdata_targets, config.price_venue) == (("unix:/a", "unix:/b"), "XSIM")
 
 
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        ({"MARKETDATA_TARGETS": "unix:/a"}, "PRICE_FEED_VENUE"),
-        ({"MARKETDATA_TARGETS": "unix:/a", "PRICE_FEED_VENUE": "XSIM", "PRICE_FEED_HOST": "127.0.0.1"}, "PRICE_FEED_HOST"),
-        ({"PRICE_FEED_VENUE": "XSIM"}, "PRICE_FEED_HOST"),
+        ({"MARKETDATA_TARGETS": "unix:/a"}, "TRADEMESH_PRICE_VENUE: is required"),
+        ({"PRICE_VENUE": "XSIM"}, "TRADEMESH_MARKETDATA_TARGETS: is required"),
+        ({"MARKETDATA_TARGETS": "unix:/a", "PRICE_VENUE": "sim"}, "TRADEMESH_PRICE_VENUE"),
     ],
 )
-def test_two_sources_or_half_of_one_are_refused(keys: dict[str, str], named: str) -> None:
+def test_half_a_source_of_prices_is_refused(keys: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         configured(**keys)

@@ -57,7 +57,7 @@ async def venue(tmp_path: Path) -> AsyncIterator[Published]:
         credentials = {name: Credentials(name, name.lower(), PASSWORD) for name in ("ALPHA", "BETA")}
         settings = ExchangeSettings("XSIM", parse_instruments(always_open()), credentials, tmp_path / "journal")
         server = ExchangeServer(Exchange(settings, clock, market_data.publisher), 0, market_data)
-        fix_port, _ = await server.start("127.0.0.1", 0, 0, None)
+        fix_port = await server.start("127.0.0.1", 0, None)
         assert server.market_data_ports is not None
         receiver.request_port, receiver.snapshot_port = server.market_data_ports
         published = Published(server, market_data, receiver, fix_port)

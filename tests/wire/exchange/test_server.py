@@ -1,4 +1,4 @@
-"""The venue's real sockets on one loop: FIX door, reference feed, control."""
+"""The venue's real sockets on one loop: FIX door and control."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,6 @@ class Running:
 
     server: ExchangeServer
     fix_port: int
-    feed_port: int
     control: Path
 
 
@@ -48,8 +47,7 @@ async def venue(tmp_path: Path) -> AsyncIterator[Running]:
     settings = ExchangeSettings("XSIM", parse_instruments(always_open()), credentials, tmp_path / "journal")
     server = ExchangeServer(Exchange(settings, SystemClock()), flow_rate=0)
     control = tmp_path / "control"
-    ports = await server.start("127.0.0.1", 0, 0, control)
-    yield Running(server, *ports, control)
+    yield Running(server, await server.start("127.0.0.1", 0, control), control)
     await server.close()
 
 
@@ -128,29 +126,6 @@ async def read_line(reader: asyncio.StreamReader) -> dict[str, Any]:
     line = json.loads(await asyncio.wait_for(reader.readline(), DEADLINE_SECONDS))
     assert isinstance(line, dict)
     return line
-
-
-async def read_until(reader: asyncio.StreamReader, kind: str) -> list[dict[str, Any]]:
-    lines = [await read_line(reader)]
-    while lines[-1]["type"] != kind:
-        lines.append(await read_line(reader))
-    return lines
-
-
-async def test_reference_feed_gives_a_picture_then_changes_and_heartbeats(venue: Running) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", venue.feed_port)
-    picture = await read_until(reader, "snapshot_end")
-    assert {line["instrument"] for line in picture if line["type"] == "prior_close"} == {"AAPL", "BTC-USD"}
-    async with await member(venue, "ALPHA") as alpha, await member(venue, "BETA") as beta:
-        await alpha.send(alpha.order("a"))
-        bbo = (await read_until(reader, "bbo"))[-1]
-        assert (bbo["instrument"], bbo["bid"], bbo["bid_quantity"]) == ("AAPL", "100", "100")
-        await beta.send(beta.order("b", "2", "60"))
-        trade = (await read_until(reader, "trade"))[-1]
-        assert (trade["price"], trade["quantity"]) == ("100", "60")
-    await read_until(reader, "heartbeat")
-    writer.close()
-    await writer.wait_closed()
 
 
 async def ask(venue: Running, *lines: str) -> list[dict[str, Any]]:
