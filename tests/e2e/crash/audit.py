@@ -103,7 +103,7 @@ def histories(orders: OrderRecord) -> Iterator[str]:
     """Each stream is whole, begins once, and folds to its read model; fills count once, everywhere."""
     fills: Counter[tuple[str, str]] = Counter()
     for order in orders.histories.values():
-        fills.update(order.fills.keys())
+        fills.update(told.key for told in order.told)
         if order.versions != list(range(1, len(order.versions) + 1)) or order.places != sorted(order.places):
             yield f"order {order.order_id}: versions {order.versions} at {order.places}"
         if order.fills_repeated:
@@ -120,8 +120,8 @@ def histories(orders: OrderRecord) -> Iterator[str]:
         yield f"the table of executions differs from the events: {_difference(set(listed.items()), set(fills.items()))}"
     for execution in orders.executions:
         history = orders.histories.get(execution.order_id)
-        told = Decimal(execution.last_quantity), Decimal(execution.last_price)
-        if history is None or history.fills.get((execution.trade_date, execution.exec_id)) != told:
+        shown = execution.trade_date, execution.exec_id, Decimal(execution.last_quantity), Decimal(execution.last_price)
+        if history is None or shown not in {(*told.key, told.quantity, told.price) for told in history.told}:
             yield f"execution {execution.exec_id} of order {execution.order_id} is not what its event says"
 
 

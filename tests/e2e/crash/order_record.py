@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -15,6 +15,7 @@ _S = order_pb2.OrderState
 TERMINAL = frozenset(
     {_S.ORDER_STATE_FILLED, _S.ORDER_STATE_CANCELED, _S.ORDER_STATE_REJECTED, _S.ORDER_STATE_EXPIRED, _S.ORDER_STATE_ABANDONED}
 )
+_ENDED = TERMINAL - {_S.ORDER_STATE_FILLED}
 _BEGINNINGS = {
     "OrderAccepted": _S.ORDER_STATE_PENDING_NEW,
     "OrderRejected": _S.ORDER_STATE_REJECTED,
@@ -27,9 +28,33 @@ WHERE stream_id LIKE 'order-%' ORDER BY stream_id, version
 """
 
 
+class Told(NamedTuple):
+    """An execution as its event tells it: a fill, or what was said of one later, `reference`. `place` is in svc_oms's log."""
+
+    place: tuple[int, int]
+    version: int
+    type: execution_pb2.ExecutionType.ValueType
+    venue: str
+    trade_date: str
+    exec_id: str
+    reference: str
+    quantity: Decimal
+    price: Decimal
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its own trade date and id."""
+        return self.trade_date, self.exec_id
+
+    @property
+    def root(self) -> tuple[str, str]:
+        """The fill that it is, or is about: this venue always names the first id, and reports on the trade's own date."""
+        return self.trade_date, self.reference or self.exec_id
+
+
 @dataclass(slots=True)
 class OrderHistory:
-    """One order, folded from its events."""
+    """One order, folded from its events. `told` is every execution, `fills` what counts of them in the end, by the fill's own key."""
 
     order_id: str
     types: list[str] = field(default_factory=list)
@@ -39,6 +64,7 @@ class OrderHistory:
     state: order_pb2.OrderState.ValueType = order_pb2.ORDER_STATE_UNSPECIFIED
     quantity: Decimal = Decimal(0)
     limit_price: Decimal | None = None
+    told: list[Told] = field(default_factory=list)
     fills: dict[tuple[str, str], tuple[Decimal, Decimal]] = field(default_factory=dict)
     fills_repeated: list[str] = field(default_factory=list)
     cancel_keys: Counter[str] = field(default_factory=Counter)
@@ -113,7 +139,7 @@ def _fold(order: OrderHistory, row: asyncpg.Record) -> None:
         case "OrderRefused":
             order.state = _S.ORDER_STATE_REJECTED
         case "ExecutionRecorded":
-            _fill(order, event)
+            _execute(order, _told(row, event.execution))
         case "OrderCanceled":
             order.state = _S.ORDER_STATE_CANCELED
         case "CancelRequested":
@@ -139,14 +165,33 @@ def _fold(order: OrderHistory, row: asyncpg.Record) -> None:
             assert name in ("CancelRefused", "ReplaceRefused"), f"an event that the auditor does not know: {name}"
 
 
-def _fill(order: OrderHistory, event: events_pb2.ExecutionRecorded) -> None:
-    execution = event.execution
-    assert execution.type == execution_pb2.EXECUTION_TYPE_TRADE, "these tests bust and correct nothing"
-    key = (execution.trade_date, execution.exec_id)
-    if key in order.fills:
-        order.fills_repeated.append(execution.exec_id)
-    order.fills[key] = Decimal(execution.last_quantity), Decimal(execution.last_price)
+def _told(row: asyncpg.Record, execution: execution_pb2.Execution) -> Told:
+    return Told(
+        (row["tx"], row["position"]),
+        row["version"],
+        execution.type,
+        execution.venue,
+        execution.trade_date,
+        execution.exec_id,
+        execution.exec_ref_id,
+        Decimal(execution.last_quantity),
+        Decimal(execution.last_price),
+    )
+
+
+def _execute(order: OrderHistory, told: Told) -> None:
+    if any(told.key == earlier.key for earlier in order.told):
+        order.fills_repeated.append(told.exec_id)
+    order.told.append(told)
+    if told.type == execution_pb2.EXECUTION_TYPE_TRADE_CANCEL:
+        del order.fills[told.root]
+    else:
+        assert told.type == execution_pb2.EXECUTION_TYPE_TRADE or told.root in order.fills, f"a correction of nothing: {told}"
+        order.fills[told.root] = told.quantity, told.price
+    if order.state in _ENDED:
+        # Late, or of an order that is over: the quantities count, the state stays.
+        return
     if order.filled_quantity >= order.quantity:
         order.state = _S.ORDER_STATE_FILLED
-    elif order.is_open:
-        order.state = _S.ORDER_STATE_PARTIALLY_FILLED
+    else:
+        order.state = _S.ORDER_STATE_PARTIALLY_FILLED if order.fills else _S.ORDER_STATE_NEW

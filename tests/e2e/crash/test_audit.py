@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.crash.audit import audit
 from tests.e2e.crash.client import Failure, Ledger
 from tests.e2e.crash.load import Cancel, Command, Create, Replace
-from tests.e2e.crash.order_record import OrderHistory, OrderRecord
+from tests.e2e.crash.order_record import OrderHistory, OrderRecord, Told
 from tests.e2e.crash.risk_record import CLOSED, CONFIRMED, REFUSED, UNCONFIRMED, ExposureEvent, Reservation, RiskRecord
 from tests.e2e.crash.venue_record import VenueFill, VenueOrder, VenueRecord
 from trademesh.oms.v1 import events_pb2, execution_pb2, order_pb2
@@ -56,6 +56,10 @@ def history(order_id: str, types: list[str], state: order_pb2.OrderState.ValueTy
     return OrderHistory(order_id, types, list(numbers), places, terms, state, Decimal(quantity), Decimal(50))
 
 
+def fill(exec_id: str) -> Told:
+    return Told((2, 4), 4, execution_pb2.EXECUTION_TYPE_TRADE, "XSIM", TODAY, exec_id, "", Decimal(4), Decimal(49))
+
+
 def shown(order: OrderHistory) -> order_pb2.Order:
     leaves = order.quantity - order.filled_quantity if order.is_open else Decimal(0)
     return order_pb2.Order(
@@ -89,6 +93,7 @@ def agreeing() -> Records:
     resting.routed, resting.cancel_keys = Counter({RESTING: 1, f"{RESTING}-c4": 1}), Counter({CANCEL_KEY: 1})
     filled = history(FILLED, [*working, "ExecutionRecorded"], order_pb2.ORDER_STATE_FILLED, "4", 2)
     filled.routed, filled.fills = Counter({FILLED: 1}), {(TODAY, "X-1"): (Decimal(4), Decimal(49))}
+    filled.told = [fill("X-1")]
     rejected = history(REJECTED, ["OrderRejected"], order_pb2.ORDER_STATE_REJECTED, "999", 3)
     orphan = history(ORPHAN, ["OrderAbandoned"], order_pb2.ORDER_STATE_ABANDONED, "0", 4)
     orphan.terms = None
@@ -226,7 +231,7 @@ def count_fill_twice(it: Records) -> None:
 
 
 def count_fill_for_two(it: Records) -> None:
-    it.orders.histories[RESTING].fills[TODAY, "X-1"] = Decimal(1), Decimal(49)
+    it.orders.histories[RESTING].told.append(fill("X-1"))
 
 
 def miss_fill(it: Records) -> None:

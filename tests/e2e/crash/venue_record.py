@@ -79,6 +79,7 @@ class _Fold:
         self._record = VenueRecord()
         self._by_number: dict[int, VenueOrder] = {}
         self._grids: dict[str, tuple[Decimal, Decimal]] = {}
+        self._trades: dict[int, tuple[str, list[tuple[VenueOrder, str]]]] = {}
         self._last_number = 0
         self._exec_ids: set[str] = set()
 
@@ -110,6 +111,8 @@ class _Fold:
                 self._reject(event)
             case events.Traded():
                 self._trade(event)
+            case events.TradeCorrected():
+                self._correct(event)
             case events.Replaced() if event.order_id in self._by_number:
                 order = self._by_number[event.order_id]
                 tick, lot = self._grids[event.instrument]
@@ -147,7 +150,19 @@ class _Fold:
             if order is not None:
                 exec_id = f"{self._incarnation}-{event.sequence if bought else event.sequence + 1}"
                 order.fills.append(VenueFill(exec_id, event.trade_date, event.quantity * lot, event.price * tick))
+                self._trades.setdefault(event.sequence, (event.instrument, []))[1].append((order, exec_id))
                 self._fill_up(order)
+
+    def _correct(self, event: events.TradeCorrected) -> None:
+        instrument, sides = self._trades.get(event.match_id, ("", []))
+        for order, exec_id in sides:
+            tick, lot = self._grids[instrument]
+            number, before = next((number, fill) for number, fill in enumerate(order.fills) if fill.exec_id == exec_id)
+            after = [VenueFill(exec_id, before.trade_date, event.quantity * lot, event.price * tick)] if event.quantity else []
+            order.fills[number : number + 1] = after
+            if order.state == "filled" and order.filled_quantity < order.quantity:
+                # What becomes of the quantity that came back is the next event's to say.
+                order.state = "open"
 
     def _fill_up(self, order: VenueOrder) -> None:
         if order.filled_quantity >= order.quantity:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from mesh.local.parts import EXCHANGE
 from tests.e2e.crash.audit import audit
 from tests.e2e.crash.client import Clients
+from tests.e2e.crash.holdings_audit import Deposits, audit_holdings
+from tests.e2e.crash.holdings_record import CANCELED, FAILED, SETTLED, HoldingsRecord, read_holdings_record
 from tests.e2e.crash.order_record import OrderRecord, read_order_record
 from tests.e2e.crash.read_back import read_back
 from tests.e2e.crash.risk_record import RiskRecord, read_risk_record
@@ -21,15 +23,22 @@ FINDINGS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Evidence:
-    """The three records of a mesh at rest."""
+    """The records of a mesh at rest."""
 
     orders: OrderRecord
     risk: RiskRecord
     venue: VenueRecord
+    holdings: HoldingsRecord
 
 
-async def verified(world: World, clients: Clients, *, timeout_seconds: float = 60.0) -> Evidence:
+async def verified(world: World, clients: Clients, deposits: Deposits | None = None, *, timeout_seconds: float = 60.0) -> Evidence:
     """Return the evidence, once the mesh has come to rest and nothing in it contradicts anything.
+
+    Args:
+        world: the mesh.
+        clients: who traded.
+        deposits: what came into custody; nothing unless given.
+        timeout_seconds: until it rests.
 
     Raises:
         TimeoutError: it does not come to rest.
@@ -43,6 +52,7 @@ async def verified(world: World, clients: Clients, *, timeout_seconds: float = 6
     world.note(f"{len(ledger.answers)} answered, {len(ledger.refused)} refused, {len(ledger.lost)} lost, {ledger.retried} retries")
     world.note(_summary(evidence))
     findings = audit(ledger, evidence.orders, evidence.risk, evidence.venue)
+    findings += audit_holdings(evidence.orders, evidence.holdings, deposits or Deposits())
     findings += await read_back(clients, world.mesh, world.random, evidence.orders, evidence.risk)
     after = await _evidence(world)
     if after.orders.histories != evidence.orders.histories or after.risk.reservations != evidence.risk.reservations:
@@ -57,7 +67,9 @@ async def _evidence(world: World) -> Evidence:
     async with world.database() as connection:
         orders = await read_order_record(connection)
         risk = await read_risk_record(connection)
-    return Evidence(orders, risk, await asyncio.to_thread(read_venue_record, world.mesh.layout.data(EXCHANGE) / "journal"))
+        holdings = await read_holdings_record(connection)
+    venue = await asyncio.to_thread(read_venue_record, world.mesh.layout.data(EXCHANGE) / "journal")
+    return Evidence(orders, risk, venue, holdings)
 
 
 def _summary(evidence: Evidence) -> str:
@@ -70,5 +82,16 @@ def _summary(evidence: Evidence) -> str:
         f"{len(evidence.orders.executions)} fills",
         f"{sum(history.was_unknown for history in histories)} were unknown",
         f"{never_there} never reached the venue",
+        f"{sum(item.reference != '' for history in histories for item in history.told)} busts and corrections",
+        _settlements(evidence.holdings),
     ]
     return "; ".join(parts)
+
+
+def _settlements(holdings: HoldingsRecord) -> str:
+    states = Counter(item.state for item in holdings.custody.instructions)
+    taken_back = sum(bool(item.reverses) for item in holdings.custody.instructions)
+    return (
+        f"{states[SETTLED]} settled, {states[FAILED]} failed, {states[CANCELED]} canceled of {states.total()} instructions, "
+        f"{taken_back} of them take back"
+    )

@@ -52,11 +52,32 @@ _AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError
 """A database that is gone, or on its way back."""
 
 _PROGRESS = """
-WITH applied AS (SELECT coalesce(min((tx, position)), (0::bigint, 0::bigint)) AS at FROM svc_risk.projection_cursor)
+WITH log (source, tx, position) AS (
+    (SELECT 'oms', tx::text::bigint, position FROM svc_oms.event ORDER BY event.tx DESC, position DESC LIMIT 1) UNION ALL
+    (SELECT 'risk', tx::text::bigint, position FROM svc_risk.event ORDER BY event.tx DESC, position DESC LIMIT 1) UNION ALL
+    (SELECT 'custody', tx::text::bigint, position FROM svc_custody.event ORDER BY event.tx DESC, position DESC LIMIT 1)
+), cursor AS (
+    SELECT 'svc_risk' AS reader, * FROM svc_risk.projection_cursor UNION ALL
+    SELECT 'svc_custody', * FROM svc_custody.projection_cursor UNION ALL
+    SELECT 'svc_portfolio', * FROM svc_portfolio.projection_cursor UNION ALL
+    SELECT 'svc_reporting', * FROM svc_reporting.projection_cursor
+), wanted (reader, projection, source) AS (VALUES
+    ('svc_risk', 'reservations', 'oms'),
+    ('svc_custody', 'executions', 'oms'), ('svc_custody', 'reference-data', 'risk'),
+    ('svc_portfolio', 'positions', 'oms'), ('svc_portfolio', 'reference-data', 'risk'),
+    ('svc_reporting', 'reports', 'oms'), ('svc_reporting', 'reports', 'risk'), ('svc_reporting', 'reports', 'custody')
+)
 SELECT (SELECT count(*) FROM svc_oms.venue_request) AS unanswered,
        (SELECT count(*) FROM svc_oms.orders WHERE state = 11) AS unknown,
-       (SELECT count(*) FROM svc_oms.event, applied WHERE (tx::text::bigint, position) > applied.at) AS unapplied,
-       (SELECT count(*) FROM svc_risk.reservation WHERE status = 1 OR (status = 2 AND pending IS NOT NULL)) AS unsettled
+       (SELECT string_agg(concat_ws(' ', w.reader, w.projection, w.source), ', ')
+        FROM wanted w JOIN log l USING (source) LEFT JOIN cursor c USING (reader, projection, source)
+        WHERE (c.tx, c.position) IS DISTINCT FROM (l.tx, l.position)
+          AND coalesce((c.tx, c.position) < (l.tx, l.position), true)) AS unread,
+       (SELECT count(*) FROM svc_risk.reservation WHERE status = 1 OR (status = 2 AND pending IS NOT NULL)) AS unsettled,
+       (SELECT count(*) FROM svc_custody.settlement, svc_custody.business_date d
+        WHERE state = 1 OR (state IN (2, 4) AND (cycle_days = 0 OR settlement_date <= d.business_date)
+                            AND (state = 2 OR retry OR attempt_date IS DISTINCT FROM d.business_date))) AS undelivered,
+       (SELECT count(*) FROM svc_custody.parked_execution) AS parked
 """
 
 _LEFT = """
@@ -115,12 +136,12 @@ class World:
             return list(await connection.fetch(query, *arguments))
 
     async def settled(self, *, timeout_seconds: float = 60.0) -> None:
-        """Return once the mesh has come to rest: nothing unsent, unanswered, unknown, unread or unconfirmed.
+        """Return once the mesh has come to rest: nothing unsent, unanswered, unknown, unread, unconfirmed, or due and untried.
 
         Raises:
             TimeoutError: not in time; says what is left.
         """
-        began, left = time.monotonic(), dict[str, int]()
+        began, left = time.monotonic(), dict[str, object]()
 
         async def rests() -> bool:
             (row,) = await self.sql(_PROGRESS)
