@@ -186,7 +186,7 @@ class OrderSource:
         """See `Source.resume`."""
         if position == _SNAPSHOT_UNFINISHED:
             raise PositionExpiredError
-        cursor = LogPosition.parse(position)
+        begun = cursor = LogPosition.parse(position)
         upto = await self._begin(mailbox)
         self._shown = {}
         read = 0
@@ -202,7 +202,8 @@ class OrderSource:
             if len(events) < _PAGE:
                 break
             cursor = events[-1].position
-        self._after = max(upto, cursor)
+        # Not the cursor: the last page may reach beyond what the feed has read, and that is still the feed's to tell.
+        self._after = max(upto, begun)
         self._release()
 
     async def close(self) -> None:
