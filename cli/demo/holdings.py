@@ -13,6 +13,7 @@ from cli.demo.desk import STEP_SECONDS_MAX, Desk
 from cli.output import enum_name
 from cli.reports import await_report, content
 from cli.session import new_key
+from kernel.errors import NotFoundError
 from trademesh.custody.v1 import custody_service_pb2, ledger_pb2, settlement_pb2
 from trademesh.marketdata.v1 import market_data_pb2, market_data_service_pb2
 from trademesh.oms.v1 import execution_pb2
@@ -21,6 +22,7 @@ from trademesh.reporting.v1 import report_pb2, reporting_service_pb2
 from trademesh.type.v1 import order_terms_pb2
 
 CASH = "2000000"
+ADVANCES_MAX = 5
 _ZERO = Decimal(0)
 
 
@@ -30,7 +32,15 @@ def deposit(desk: Desk) -> None:
     request = custody_service_pb2.CreateDepositRequest(
         account_id=desk.account, asset_type=ledger_pb2.ASSET_TYPE_CASH, asset_id="USD", amount=CASH, comment="demo", request_id=new_key()
     )
-    balance = desk.session.call(rpcs.CREATE_DEPOSIT, request, desk.account).message.balance
+
+    def book() -> ledger_pb2.Balance:
+        try:
+            return desk.session.call(rpcs.CREATE_DEPOSIT, request, desk.account).message.balance
+        except NotFoundError:
+            # Custody hears of a new account from risk's log, a moment later.
+            return ledger_pb2.Balance()
+
+    balance = desk.until(book, lambda found: bool(found.asset_id))
     desk.transcript.check(balance.available == CASH, f"{balance.available} {balance.asset_id} are available")
 
 
@@ -107,10 +117,7 @@ def settle(desk: Desk, executions: list[execution_pb2.Execution]) -> None:
         exchanged = f"{item.instrument_id:8} {item.securities_amount:>6} for {item.cash_amount} USD"
         desk.transcript.tell(f"{exchanged}, due {item.settlement_date}: {state}")
     desk.transcript.check(len(found) == len(executions), "every fill has its instruction, affirmed")
-    desk.transcript.command("business-date advance")
-    request = custody_service_pb2.AdvanceBusinessDateRequest(request_id=new_key())
-    moved = desk.session.call(rpcs.ADVANCE_BUSINESS_DATE, request, desk.account).message
-    desk.transcript.tell(f"{moved.previous_date} is over; it is {moved.business_date}")
+    _advance(desk, max(item.settlement_date for item in found))
     found = desk.until(lambda: _settlements(desk), lambda items: _settled(items) == len(executions))
     desk.tally.settled_trades = _settled(found)
     desk.transcript.check(desk.tally.settled_trades == len(executions), f"all {desk.tally.settled_trades} trades have settled")
@@ -120,6 +127,17 @@ def settle(desk: Desk, executions: list[execution_pb2.Execution]) -> None:
     status = desk.session.call(rpcs.GET_LEDGER_STATUS, status_request, desk.account).message
     desk.tally.ledger_balanced = status.balanced and not status.mismatched_balances
     desk.transcript.check(desk.tally.ledger_balanced, f"the ledger balances: {len(status.assets)} assets, every entry added up")
+
+
+def _advance(desk: Desk, due: str) -> None:
+    """Move the business date to a day; the venue's trade date may be a day ahead of custody's."""
+    for _ in range(ADVANCES_MAX):
+        desk.transcript.command("business-date advance")
+        request = custody_service_pb2.AdvanceBusinessDateRequest(request_id=new_key())
+        moved = desk.session.call(rpcs.ADVANCE_BUSINESS_DATE, request, desk.account).message
+        desk.transcript.tell(f"{moved.previous_date} is over; it is {moved.business_date}")
+        if moved.business_date >= due:
+            return
 
 
 def _settlements(desk: Desk) -> list[settlement_pb2.Settlement]:
