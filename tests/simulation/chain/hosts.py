@@ -49,7 +49,9 @@ class Host:
         self._on_death.append(action)
 
     def stall(self, seconds: float) -> None:
-        """Run nothing for a while."""
+        """Run nothing for a while. The dead are not stalled: they must unwind."""
+        if not self.alive:
+            return
         self.stalled_until = max(self.stalled_until, self.loop.time() + seconds)
         self.loop.call_at(self.stalled_until, self._wake, context=contextvars.Context())
 
