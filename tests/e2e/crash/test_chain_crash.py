@@ -33,7 +33,7 @@ FOLLOWED = ACCOUNTS[:2]
 CAUGHT_UP_SECONDS = 30.0
 SETTLING_SECONDS = 20.0
 
-_TRADES = "SELECT payload FROM svc_oms.execution WHERE exec_id NOT IN (SELECT exec_ref_id FROM svc_portfolio.execution) ORDER BY sequence"
+_EXECUTIONS = "SELECT payload FROM svc_oms.execution ORDER BY sequence"
 _SETTLED = "SELECT count(*) FROM svc_custody.settlement WHERE state = 3"
 
 
@@ -83,9 +83,9 @@ class Chain:
 
     async def amend(self, count: int) -> None:
         """Have the venue bust or correct trades, as the seed draws them."""
-        rows = await self.world.sql(_TRADES)
-        for _ in range(count):
-            trade = execution_pb2.Execution.FromString(self.world.random.choice(rows)["payload"])
+        told = [execution_pb2.Execution.FromString(row["payload"]) for row in await self.world.sql(_EXECUTIONS)]
+        trades = [execution for execution in told if execution.type == execution_pb2.EXECUTION_TYPE_TRADE]
+        for trade in self.world.random.sample(trades, count):
             terms = self.world.random.choice(("bust", "price", "quantity"))
             if terms == "bust":
                 fields = {}
