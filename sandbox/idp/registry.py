@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +13,8 @@ from sandbox.idp.files import FileError, parse_object, read_private, write_priva
 from sandbox.idp.secret_hashes import check_hash
 
 _ID_BYTES = 8
+_WORDS_MAX = 32
+_NOT_IN_IDS = re.compile(r"[^a-z0-9]+", re.ASCII)
 
 _log = logging.getLogger(__name__)
 
@@ -48,10 +51,11 @@ class Registry:
     def __len__(self) -> int:
         return len(self._static) + len(self._registered)
 
-    def new_id(self) -> str:
-        """Return a client id that nobody has."""
+    def new_id(self, client_name: object) -> str:
+        """Return a client id that nobody has; it begins with what a person called the client, because logs and answers show it."""
+        words = _NOT_IN_IDS.sub("-", client_name.lower()).strip("-")[:_WORDS_MAX] if isinstance(client_name, str) else ""
         while True:
-            client_id = f"c-{secrets.token_hex(_ID_BYTES)}"
+            client_id = f"{words or 'client'}-{secrets.token_hex(_ID_BYTES)}"
             if self.find(client_id) is None:
                 return client_id
 

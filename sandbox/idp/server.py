@@ -161,7 +161,7 @@ class IdentityProvider:
         require_bearer(request, self._operator_token)
         self._limit(_REGISTRATION)
         metadata = await _read_metadata(request)
-        client_id, secret, registration_token = self._registry.new_id(), make_secret(), make_secret()
+        client_id, secret, registration_token = self._registry.new_id(metadata.get("client_name")), make_secret(), make_secret()
         method = metadata.get("token_endpoint_auth_method", AUTHENTICATION_METHODS[0])
         issued_at = self._clock.now_ns() // 1_000_000_000
         try:

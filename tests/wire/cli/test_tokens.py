@@ -41,6 +41,7 @@ async def test_a_registered_client_gets_tokens_that_say_who_it_is(url: str) -> N
     token = await asyncio.to_thread(issuer.token, client)
     claims = jwt.decode(token.text, options={"verify_signature": False})
     assert (claims["iss"], claims["sub"], claims["tenant"], claims["accounts"]) == (url, client.client_id, "demo", ["ACC-1"])
+    assert client.client_id.startswith("ada-")
     assert token.lifetime_seconds == claims["exp"] - claims["iat"]
     assert client.client_secret not in repr(client)
     assert token.text not in repr(token)
