@@ -103,7 +103,9 @@ class OrderFeed:
             for listeners in tuple(self._listeners.values()):
                 for listener in tuple(listeners):
                     listener.fail(InternalError(Reason.INTERNAL, "the stream met a defect; open it again"))
-            raise
+            # Whoever enters next starts it anew; on a tail that has ended they would wait for ever.
+            self._task = self._cursor = None
+            self._orders.clear()
 
     async def _tail(self) -> None:
         while True:

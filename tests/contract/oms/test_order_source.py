@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from kernel.ports import LogPosition
+from kernel.errors import InternalError
+from kernel.ports import LogPosition, RecordedEvent
 from kernel.streams import Mailbox
+from svc_oms.domain import Order
 from svc_oms.servicer import feed as feed_module
 from svc_oms.servicer.feed import OrderFeed, OrderSource, Response
 from tests.contract.oms.conftest import Pair
@@ -29,6 +33,19 @@ class LaggingFeed(OrderFeed):
         """Hand out everything after the place."""
         for event, order in await self.changes(await self._log.read_after(self._at, 100), self._orders):
             self._hand_out(event, order)
+
+
+class DefectiveFeed(OrderFeed):
+    """A tail that meets a defect at its first events."""
+
+    defects = 1
+
+    async def changes(self, events: Sequence[RecordedEvent], known: dict[str, Order]) -> list[tuple[RecordedEvent, Order]]:
+        """See `OrderFeed.changes`."""
+        if self.defects:
+            self.defects -= 1
+            raise ValueError("an event that does not fold")
+        return await super().changes(events, known)
 
 
 @pytest.mark.parametrize("page", [3, 4, 5, 100])
@@ -62,3 +79,21 @@ async def test_a_token_from_a_feed_that_is_ahead_brings_nothing_twice(pair: Pair
     assert item is not None
     assert item.position == str(places[3])
     assert await mailbox.take(0.0) is None
+
+
+async def test_after_a_defect_whoever_comes_next_is_told_again(pair: Pair) -> None:
+    feed = DefectiveFeed(pair.one.log)
+    one, mailbox = OrderSource(feed, pair.one.reads, pair.one.log, "ACC-1", world.TENANT, ""), Mailbox[Response]()
+    _ = [item async for item in one.snapshot(mailbox)]
+    await pair.one.create(world.order())
+    with pytest.raises(InternalError):
+        await mailbox.take(10.0)
+    # The one that failed has not left yet.
+    other, fresh = OrderSource(feed, pair.one.reads, pair.one.log, "ACC-1", world.TENANT, ""), Mailbox[Response]()
+    _ = [item async for item in other.snapshot(fresh)]
+    await one.close()
+    created = await pair.one.create(world.order())
+    item = await fresh.take(10.0)
+    assert item is not None
+    assert item.message.event.order == created.order
+    await other.close()
