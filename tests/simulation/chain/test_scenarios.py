@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from svc_oms.store import kill_switches
 from svc_risk.domain.reservation import ReservationStatus
 from tests.simulation.chain.auditor.audit import audit
@@ -12,7 +14,8 @@ from tests.simulation.chain.auditor.view import CANCELED, FILLED, REJECTED, Audi
 from tests.simulation.chain.history import History
 from tests.simulation.chain.hosts import Host
 from tests.simulation.chain.loop import elapse
-from tests.simulation.chain.venue import MEMBER
+from tests.simulation.chain.market_data import MarketDataHost
+from tests.simulation.chain.venue import MEMBER, VenueHost
 from tests.simulation.chain.world import ACCOUNTS, World, play
 from trademesh.oms.v1 import order_pb2, order_service_pb2
 
@@ -244,6 +247,32 @@ def play_replaces(seed: int, *, cancel: bool) -> dict[str, Any]:
     assert seen["most"] > 1, "they were not approved at once"
     assert seen["released_after"] < 5.0
     return seen
+
+
+@pytest.mark.parametrize("killed", ["venue", "market_data"])
+def test_without_a_fresh_price_an_order_is_not_approved_and_with_one_it_is(killed: str) -> None:
+    """Whoever prices come from, or through, dies: two seconds later no order is approved, until prices are told anew."""
+    seen: dict[str, Any] = {}
+
+    async def course(world: World) -> None:
+        part: VenueHost | MarketDataHost = getattr(world, killed)
+        await enter(world, order("before"))
+        part.kill()
+        await elapse(2.5)
+        seen["from"] = world.loop.time()
+        waiting = asyncio.create_task(enter(world, order("meanwhile")))
+        await elapse(3.0)
+        assert not waiting.done()
+        seen["to"] = world.loop.time()
+        started = part.start()
+        if started is not None:
+            await started
+        seen["order"] = await waiting
+
+    history = play(18, course)
+    refused = {answer.reason for answer in history.answers if seen["from"] <= answer.moment <= seen["to"]}
+    assert refused == {"REFERENCE_PRICE_STALE"}
+    assert folded(history)[seen["order"].order_id].state == CANCELED
 
 
 def start_the_dead(world: World) -> None:
