@@ -41,8 +41,12 @@ _METADATA_KEY = "trademesh_setting"
 T = TypeVar("T")
 
 
-class ConfigError(Exception):
-    """The configuration is wrong; the process must not start.
+class StartRefusedError(Exception):
+    """The process must not start before a person has mended something; starting again by itself helps nobody."""
+
+
+class ConfigError(StartRefusedError):
+    """The configuration is wrong.
 
     `problems` has one sentence per wrong, missing or unknown key, secrets left out.
     """

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import grpc
-import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -270,16 +268,3 @@ def _check_socket_path(path: Path) -> None:
     folder = path.parent.stat()
     if folder.st_uid != os.geteuid() or stat.S_IMODE(folder.st_mode) & 0o077:
         raise ValueError(f"the socket's folder must belong to this user alone (mode 0700): {path.parent}")
-
-
-def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a service on uvloop; `main` gets an event that SIGTERM or SIGINT sets, and stops gracefully when it is set."""
-
-    async def supervised() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        await main(stop)
-
-    uvloop.run(supervised())

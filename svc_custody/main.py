@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
-import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfoNotFoundError
 
-from kernel import logs
 from kernel.bus.redis_streams import RedisStreamsBus
-from kernel.clock import SystemClock
 from kernel.config import ConfigError, load
-from kernel.consumer import Projection, ProjectionStoppedError
-from kernel.errors import TrademeshError
 from kernel.eventlog_servicer import READ_PATHS, RemoteLog, event_log_binding
 from kernel.events.postgres import PostgresEventStore
+from kernel.foundation import Foundation, foundation
+from kernel.foundation_stores import database_answers, followed, open_bus, open_database, told
 from kernel.grpc_client import ClientConfig, MeshChannel
-from kernel.grpc_server import GrpcServer, ServerConfig, run
-from kernel.ids import Uuid7Source
 from kernel.leadership import lead
 from kernel.lease import PostgresLeases
 from kernel.paging import PageTokens
 from kernel.ports import Clock, IdSource
-from kernel.postgres import Database, MigrationError, PoolSettings, verify
+from kernel.postgres import Database
+from kernel.process import run_process, until_stopped
 from kernel.projection_store import PostgresProjectionStore
-from kernel.relay import PostgresRelayMemory, Relay
 from kernel.server_policy import ServiceBinding, outside
-from kernel.telemetry import Telemetry, TelemetryConfig
-from kernel.values import use_exact_decimals
 from svc_custody.clients.calendars import Calendars, HolidayCalendars
 from svc_custody.config import CustodyConfig
 from svc_custody.consumer import settling
@@ -56,7 +47,6 @@ from trademesh.type.v1.event_log_service_pb2_grpc import EventLogServiceStub
 TOPIC = "custody"
 LOG_READERS = ("svc-portfolio", "svc-reporting", "svc-gateway")
 LOG_TIMEOUT_SECONDS = 3.0
-CONFIGURATION_EXIT_CODE = 78
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,46 +150,24 @@ async def serve(config: CustodyConfig, stop: asyncio.Event) -> None:
         ConfigError: the time zone is unknown.
         MigrationError, TrademeshError: the schema is not there, or something needed does not answer at the start.
     """
-    clock = SystemClock()
-    ids = Uuid7Source(clock)
-    writer = logs.configure("svc-custody", config.instance)
-    telemetry = Telemetry(
-        TelemetryConfig("svc-custody", config.instance, config.telemetry_folder, config.trace_ratio / 100, config.otlp_endpoint)
-    )
-    await verify(config.database_dsn, MIGRATIONS)
-    async with contextlib.AsyncExitStack() as stack:
-        database = await Database.open(config.database_dsn, PoolSettings(application_name=config.instance))
-        stack.push_async_callback(database.close)
+    async with foundation("svc-custody", config, trace_ratio=config.trace_ratio) as base:
+        clock, ids = base.clock, base.ids
+        database = await open_database(base, config.database_dsn, MIGRATIONS)
         await database.warm()
         stores = open_stores(database, clock, ids.new_id())
-        stack.push_async_callback(stores.log.close)
+        base.closing(stores.log.close)
         work = _work(config, stores, clock)
         await stores.dates.follow(work.clock.today())
-        telemetry.start()
-        stack.push_async_callback(telemetry.stop)
-        channels = [
-            MeshChannel(_client(config, name, targets), tracing=telemetry.tracing)
-            for name, targets in (("svc-oms", config.oms_targets), ("svc-risk", config.risk_targets))
-        ]
-        for channel in channels:
-            stack.push_async_callback(channel.close)
-            telemetry.metrics.source(channel.samples)
-        bus = None
-        if config.redis_url is not None:
-            bus = RedisStreamsBus(config.redis_url)
-            stack.push_async_callback(bus.close)
-        telemetry.metrics.source(work.settling.samples)
-        server = GrpcServer(
-            _server_config(config),
+        orders = base.channel(_client(config, "svc-oms", config.oms_targets))
+        risk = base.channel(_client(config, "svc-risk", config.risk_targets))
+        bus = open_bus(base, config.redis_url)
+        base.telemetry.metrics.source(work.settling.samples)
+        # The other services are no condition: what is in the ledgers can be shown and moved without them.
+        server = base.server(
             bindings(stores, work, clock, ids, PageTokens(config.token_key), config.firm_tenant, sandbox=config.sandbox_clock),
-            ready=_ready(database),
-            telemetry=telemetry,
-            log_writer=writer,
-            now=time.time,
+            ready=database_answers(database),
         )
-        orders, risk = (RemoteLog(EventLogServiceStub(channel)) for channel in channels)
-        await _until_stopped(server, _background(stores, work, orders, risk, bus, clock, telemetry), stop)
-    writer.flush()
+        await until_stopped(server, _background(base, stores, work, orders, risk, bus), stop)
 
 
 def _work(config: CustodyConfig, stores: Stores, clock: Clock) -> Work:
@@ -217,65 +185,18 @@ def _work(config: CustodyConfig, stores: Stores, clock: Clock) -> Work:
 
 
 def _background(
-    stores: Stores,
-    work: Work,
-    orders: RemoteLog,
-    risk: RemoteLog,
-    bus: RedisStreamsBus | None,
-    clock: Clock,
-    telemetry: Telemetry,
+    base: Foundation, stores: Stores, work: Work, orders: MeshChannel, risk: MeshChannel, bus: RedisStreamsBus | None
 ) -> list[Coroutine[Any, Any, None]]:
     """What runs beside the calls, each under its lease in one replica at a time."""
-    leases, projections = stores.leases, stores.projections
-    followed = [
-        execution_projection(work.executions, projections, orders, bus, leases, clock),
-        reference_projection(stores.facts, projections, risk, bus, leases, clock),
+    leases, projections, clock = stores.leases, stores.projections, base.clock
+    executions_log, reference_log = (RemoteLog(EventLogServiceStub(channel)) for channel in (orders, risk))
+    return [
+        lead(leases, settling.LEASE, work.settling.run),
+        # When one stops, what is in the ledgers is served and settled on; the position that reads carry says up to where that is.
+        followed(base, execution_projection(work.executions, projections, executions_log, bus, leases, clock)),
+        followed(base, reference_projection(stores.facts, projections, reference_log, bus, leases, clock)),
+        *told(base, TOPIC, stores.log, bus, stores.database, leases),
     ]
-    tasks = [lead(leases, settling.LEASE, work.settling.run)]
-    for projection in followed:
-        telemetry.metrics.source(projection.samples)
-        tasks.append(_projected(projection))
-    if bus is not None:
-        relay = Relay(TOPIC, stores.log, bus, PostgresRelayMemory(stores.database, leases), leases, clock)
-        telemetry.metrics.source(relay.samples)
-        tasks.append(relay.run())
-    return tasks
-
-
-async def _projected(projection: Projection) -> None:
-    """A projection that met an event it cannot fold stays stopped, and says so by metric and log. What is in the ledgers is served and
-    settled on; the position that reads carry says up to where that is.
-    """
-    with contextlib.suppress(ProjectionStoppedError):
-        await projection.run()
-    await asyncio.Event().wait()
-
-
-async def _until_stopped(server: GrpcServer, background: list[Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:
-    """Serve until told to stop, or until background work ends with a defect."""
-    tasks = [asyncio.create_task(work) for work in background]
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await server.start()
-        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if task is not stopped:
-                task.result()
-                raise RuntimeError("background work ended by itself")
-    finally:
-        await server.stop()
-        for task in (stopped, *tasks):
-            task.cancel()
-        await asyncio.gather(stopped, *tasks, return_exceptions=True)
-
-
-def _server_config(config: CustodyConfig) -> ServerConfig:
-    return ServerConfig(
-        service="svc-custody",
-        instance=config.instance,
-        socket_path=config.socket_path,
-        sidecar_secret=config.sidecar_secret.reveal(),
-    )
 
 
 def _client(config: CustodyConfig, dependency: str, targets: tuple[str, ...]) -> ClientConfig:
@@ -288,24 +209,6 @@ def _client(config: CustodyConfig, dependency: str, targets: tuple[str, ...]) ->
     )
 
 
-def _ready(database: Database) -> Callable[[], Awaitable[bool]]:
-    async def ready() -> bool:
-        # The other services are no condition: what is in the ledgers can be shown and moved without them.
-        return bool(await database.fetchval("SELECT true"))
-
-    return ready
-
-
 def main() -> int:
-    """Parse the configuration once, run, and return the exit code: 78 for a configuration or schema that a person has to mend."""
-    use_exact_decimals()
-    try:
-        config = load(CustodyConfig)
-        run(lambda stop: serve(config, stop))
-    except (ConfigError, MigrationError) as error:
-        sys.stderr.write(f"svc_custody: {error}\n")
-        return CONFIGURATION_EXIT_CODE
-    except TrademeshError as error:
-        sys.stderr.write(f"svc_custody: {error.reason.value}: {error}\n")
-        return 1
-    return 0
+    """Run a replica as the environment configures it, and return the exit code; see `kernel.process`."""
+    return run_process("svc_custody", lambda: load(CustodyConfig), serve)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import os
 import stat
-import sys
 import time
 from pathlib import Path
 
 from aiohttp import web
 
 import trademesh
-from kernel import logs
 from kernel.config import ConfigError, load
-from kernel.errors import TrademeshError
-from kernel.grpc_client import ClientConfig, MeshChannel
-from kernel.grpc_server import SOCKET_PATH_LENGTH_MAX, GrpcServer, ServerConfig, run
+from kernel.foundation import foundation
+from kernel.grpc_client import ClientConfig
+from kernel.grpc_server import SOCKET_PATH_LENGTH_MAX
 from kernel.identity import Authenticator
-from kernel.telemetry import Telemetry, TelemetryConfig
+from kernel.process import run_process, until_stopped
 from kernel.tokens import KEY_LENGTH_MIN
-from kernel.values import use_exact_decimals
 from svc_gateway.clients.backends import Backends
 from svc_gateway.codec.catalogue import Catalogue
 from svc_gateway.config import GatewayConfig
@@ -33,7 +28,6 @@ from svc_gateway.servicer.sockets import Sockets, SocketSettings
 from svc_gateway.servicer.tickets import TicketDesk
 from svc_gateway.store.tickets import NoTickets, RedisTickets, TicketStore
 
-CONFIGURATION_EXIT_CODE = 78
 HEADER_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 1024
 TRUST_DOMAIN = "trademesh.local"
@@ -96,54 +90,30 @@ async def serve(config: GatewayConfig, stop: asyncio.Event) -> None:
     Raises:
         ConfigError: a file that the configuration names is not there.
     """
-    writer = logs.configure("svc-gateway", config.instance)
-    telemetry = Telemetry(TelemetryConfig("svc-gateway", config.instance, config.telemetry_folder, 0.0, config.otlp_endpoint))
     catalogue = Catalogue()
     openapi_file = _openapi_file(config)
-    async with contextlib.AsyncExitStack() as stack:
-        telemetry.start()
-        stack.push_async_callback(telemetry.stop)
+    async with foundation("svc-gateway", config) as base:
         tickets: TicketStore = NoTickets()
         if config.redis_url is not None:
             tickets = redis_tickets = RedisTickets(config.redis_url, config.token_key)
-            stack.push_async_callback(redis_tickets.close)
-        channels = {}
-        for name, targets in config.targets().items():
-            channel = MeshChannel(_client_config(config, name, targets, catalogue))
-            stack.push_async_callback(channel.close)
-            telemetry.metrics.source(channel.samples)
-            channels[name] = channel
+            base.closing(redis_tickets.close)
+        channels = {
+            # Spans belong to served gRPC calls, and there is only health here.
+            name: base.channel(_client_config(config, name, targets, catalogue), traced=False)
+            for name, targets in config.targets().items()
+        }
         secret = config.sidecar_secret.reveal()
         door = Doorkeeper(Authenticator(secret, trust_domain=TRUST_DOMAIN, namespace=NAMESPACE, now=time.time))
         sockets = Sockets(door, tickets, Backends(channels), catalogue, _socket_settings(config), time.time)
-        telemetry.metrics.source(sockets.samples)
+        base.telemetry.metrics.source(sockets.samples)
         reference = Reference(door, openapi_file, config.token_url)
         desk = TicketDesk(door, tickets, frozenset(config.allowed_origins), time.time)
         http = HttpServer(application(door, sockets, desk, reference), config.http_socket_path)
-        server = GrpcServer(
-            ServerConfig(service="svc-gateway", instance=config.instance, socket_path=config.socket_path, sidecar_secret=secret),
-            (),
-            ready=_ready,
-            telemetry=telemetry,
-            log_writer=writer,
-            now=time.time,
-        )
-        await _until_stopped(http, server, sockets, stop)
-    writer.flush()
-
-
-async def _until_stopped(http: HttpServer, server: GrpcServer, sockets: Sockets, stop: asyncio.Event) -> None:
-    try:
+        # At the end the server stops first, so that no balancer sends those who are told to come back elsewhere here again.
+        base.closing(http.stop)
+        base.closing(sockets.drain)
         await http.start()
-        await server.start()
-        gc.collect()
-        gc.freeze()
-        await stop.wait()
-    finally:
-        # NOT_SERVING first, so that no balancer sends those who are told to come back elsewhere here again.
-        await server.stop()
-        await sockets.drain()
-        await http.stop()
+        await until_stopped(base.server((), ready=_ready), [], stop)
 
 
 async def _ready() -> bool:
@@ -187,15 +157,5 @@ def _check(config: GatewayConfig) -> GatewayConfig:
 
 
 def main() -> int:
-    """Parse the configuration once, run, and return the exit code: 78 for a configuration that a person has to mend."""
-    use_exact_decimals()
-    try:
-        config = _check(load(GatewayConfig))
-        run(lambda stop: serve(config, stop))
-    except ConfigError as error:
-        sys.stderr.write(f"svc_gateway: {error}\n")
-        return CONFIGURATION_EXIT_CODE
-    except TrademeshError as error:
-        sys.stderr.write(f"svc_gateway: {error.reason.value}: {error}\n")
-        return 1
-    return 0
+    """Run a replica as the environment configures it, and return the exit code; see `kernel.process`."""
+    return run_process("svc_gateway", lambda: _check(load(GatewayConfig)), serve)

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
-import logging
-import sys
-import time
-from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
-from google.protobuf.descriptor import ServiceDescriptor
-
-from kernel import logs
-from kernel.bus.redis_streams import RedisStreamsBus
-from kernel.clock import SystemClock
-from kernel.config import ConfigError, load
-from kernel.errors import TrademeshError
+from kernel.config import load
 from kernel.eventlog_servicer import event_log_binding
 from kernel.events.postgres import PostgresEventStore
 from kernel.fix import tags
 from kernel.fix.steps import Role, SessionConfig
-from kernel.grpc_client import ClientConfig, MeshChannel
-from kernel.grpc_server import GrpcServer, ServerConfig, run
-from kernel.ids import Uuid7Source
+from kernel.foundation import foundation
+from kernel.foundation_stores import database_answers, open_bus, open_database, told
+from kernel.grpc_client import ClientConfig
 from kernel.lease import PostgresLeases
 from kernel.paging import PageTokens
-from kernel.postgres import KERNEL_MIGRATIONS, Database, MigrationError, MigrationSource, PoolSettings, verify
-from kernel.relay import PostgresRelayMemory, Relay
+from kernel.postgres import KERNEL_MIGRATIONS, MigrationSource
+from kernel.process import quiet_collector, run_process, until_stopped
 from kernel.server_policy import ServiceBinding, inside, outside
 from kernel.streams import ResumeTokens
-from kernel.telemetry import Sample, Telemetry, TelemetryConfig
-from kernel.values import use_exact_decimals
+from kernel.telemetry import Sample
 from svc_oms.clients import RiskClient
 from svc_oms.config import OmsConfig, Venue, load_venues
 from svc_oms.fix.connection import ConnectionConfig
@@ -55,18 +41,14 @@ MIGRATIONS = (KERNEL_MIGRATIONS, MigrationSource("svc_oms", Path(__file__).paren
 TOPIC = "oms"
 CHECK_PATH = "/trademesh.risk.v1.PreTradeService/CheckOrders"
 LOG_READERS = ("svc-risk", "svc-portfolio", "svc-custody", "svc-reporting", "svc-gateway", "svc-marketdata")
-CONFIGURATION_EXIT_CODE = 78
-GARBAGE_THRESHOLD = 50_000
 BATCH_BYTES_MAX = 2 * 1024 * 1024
-
-_logger = logging.getLogger(__name__)
 
 
 def order_binding(servicer: object) -> ServiceBinding:
     """Return OrderService with what each of its methods demands. Cancels have places of their own, so that overload never delays them."""
     trade, read = "trader", ("viewer", "trader")
     return ServiceBinding(
-        _service(order_service_pb2.DESCRIPTOR, "OrderService"),
+        order_service_pb2.DESCRIPTOR.services_by_name["OrderService"],
         servicer,
         {
             # Their forms are checked batch by batch.
@@ -88,7 +70,7 @@ def order_binding(servicer: object) -> ServiceBinding:
 def control_binding(servicer: object) -> ServiceBinding:
     """Return OrderControlService, for svc_risk alone."""
     policy = inside("svc-risk", write=True, priority=True, timeout_seconds=30.0)
-    descriptor = _service(order_control_service_pb2.DESCRIPTOR, "OrderControlService")
+    descriptor = order_control_service_pb2.DESCRIPTOR.services_by_name["OrderControlService"]
     return ServiceBinding(descriptor, servicer, {method.name: policy for method in descriptor.methods})
 
 
@@ -112,23 +94,14 @@ async def serve(config: OmsConfig, venues: tuple[Venue, ...], stop: asyncio.Even
     Raises:
         MigrationError, TrademeshError: the schema is not there, or something needed does not answer at the start.
     """
-    clock = SystemClock()
-    writer = logs.configure("svc-oms", config.instance)
-    telemetry = Telemetry(
-        TelemetryConfig("svc-oms", config.instance, config.telemetry_folder, config.trace_ratio / 100, config.otlp_endpoint)
-    )
-    await verify(config.database_dsn, MIGRATIONS)
-    async with contextlib.AsyncExitStack() as stack:
-        database = await Database.open(config.database_dsn, PoolSettings(application_name=config.instance))
-        stack.push_async_callback(database.close)
+    async with foundation("svc-oms", config, trace_ratio=config.trace_ratio) as base:
+        clock, ids = base.clock, base.ids
+        database = await open_database(base, config.database_dsn, MIGRATIONS)
         await database.warm()
         log = PostgresEventStore(database)
-        stack.push_async_callback(log.close)
-        telemetry.start()
-        stack.push_async_callback(telemetry.stop)
-        channel = MeshChannel(_risk_config(config), tracing=telemetry.tracing)
-        stack.push_async_callback(channel.close)
-        ids, store, reads = Uuid7Source(clock), OrderStore(database, log), OrderReads(database)
+        base.closing(log.close)
+        channel = base.channel(_risk_config(config))
+        store, reads = OrderStore(database, log), OrderReads(database)
         risk = RiskClient(PreTradeServiceStub(channel).CheckOrders)
         batches = lanes(
             store,
@@ -137,66 +110,26 @@ async def serve(config: OmsConfig, venues: tuple[Venue, ...], stop: asyncio.Even
             clock,
             orders=replace(ORDERS, batch_size_max=config.order_batch_max, flushes_in_flight_max=config.order_flushes_max),
         )
-        stack.push_async_callback(batches.close)
+        base.closing(batches.close)
         feed = OrderFeed(log)
-        stack.push_async_callback(feed.close)
+        base.closing(feed.close)
         desk = OrderDesk(batches.orders, batches.requests, clock)
         queries = OrderQueries(reads, PageTokens(config.token_key))
         orders = OrderServicer(desk, batches.requests, queries, feed, store, reads, ResumeTokens(config.token_key), clock)
         control = OrderControlServicer(store, reads, batches.requests, clock, ids)
         leases = PostgresLeases(database, clock, ids.new_id())
         routers = [VenueRouter(connection_config(venue), store, leases, clock, ids) for venue in venues]
-        background: list[Coroutine[Any, Any, None]] = [Sweeper(store, clock).run(), *(router.run() for router in routers)]
-        if config.redis_url is not None:
-            bus = RedisStreamsBus(config.redis_url)
-            stack.push_async_callback(bus.close)
-            relay = Relay(TOPIC, log, bus, PostgresRelayMemory(database, leases), leases, clock)
-            telemetry.metrics.source(relay.samples)
-            background.append(relay.run())
-        telemetry.metrics.source(channel.samples)
-        telemetry.metrics.source(lambda: _samples(batches, routers))
-        server = GrpcServer(
-            _server_config(config),
-            [order_binding(orders), control_binding(control), event_log_binding(log, *LOG_READERS)],
-            ready=_ready(database),
-            telemetry=telemetry,
-            log_writer=writer,
-            now=time.time,
+        background = [
+            Sweeper(store, clock).run(),
+            *(router.run() for router in routers),
+            *told(base, TOPIC, log, open_bus(base, config.redis_url), database, leases),
+        ]
+        base.telemetry.metrics.source(lambda: _samples(batches, routers))
+        # Risk is no condition: without it orders are refused one by one, and cancels still pass.
+        server = base.server(
+            [order_binding(orders), control_binding(control), event_log_binding(log, *LOG_READERS)], ready=database_answers(database)
         )
-        await _until_stopped(server, routers, background, stop)
-    writer.flush()
-
-
-async def _until_stopped(
-    server: GrpcServer, routers: list[VenueRouter], background: list[Coroutine[Any, Any, None]], stop: asyncio.Event
-) -> None:
-    """Serve until told to stop, or until background work ends with a defect: a replica without its router must not look healthy."""
-    tasks = [asyncio.create_task(work) for work in background]
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await server.start()
-        _quiet_collector()
-        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if task is not stopped:
-                task.result()
-                raise RuntimeError("background work ended by itself")
-    finally:
-        await server.stop()
-        for router in routers:
-            await router.stop()
-        for task in (stopped, *tasks):
-            task.cancel()
-        await asyncio.gather(stopped, *tasks, return_exceptions=True)
-
-
-def _server_config(config: OmsConfig) -> ServerConfig:
-    return ServerConfig(
-        service="svc-oms",
-        instance=config.instance,
-        socket_path=config.socket_path,
-        sidecar_secret=config.sidecar_secret.reveal(),
-    )
+        await until_stopped(server, background, stop, started=quiet_collector, drains=[router.stop for router in routers])
 
 
 def _risk_config(config: OmsConfig) -> ClientConfig:
@@ -208,14 +141,6 @@ def _risk_config(config: OmsConfig) -> ClientConfig:
         idempotent=frozenset({CHECK_PATH}),
         timeout_seconds=config.risk_timeout_seconds,
     )
-
-
-def _ready(database: Database) -> Callable[[], Awaitable[bool]]:
-    async def ready() -> bool:
-        # Risk is no condition: without it orders are refused one by one, and cancels still pass.
-        return bool(await database.fetchval("SELECT true"))
-
-    return ready
 
 
 def _samples(batches: Lanes, routers: list[VenueRouter]) -> list[Sample]:
@@ -235,28 +160,6 @@ def _samples(batches: Lanes, routers: list[VenueRouter]) -> list[Sample]:
     return samples
 
 
-def _service(file: Any, name: str) -> ServiceDescriptor:
-    return cast("ServiceDescriptor", file.services_by_name[name])
-
-
-def _quiet_collector() -> None:
-    """Make the garbage collector rare: what the start left stays for good, and orders, their events and messages hold no cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 20, 100)
-
-
 def main() -> int:
-    """Parse the configuration once, run, and return the exit code: 78 for a configuration or schema that a person has to mend."""
-    use_exact_decimals()
-    try:
-        config = load(OmsConfig)
-        venues = load_venues(config.venues_file)
-        run(lambda stop: serve(config, venues, stop))
-    except (ConfigError, MigrationError) as error:
-        sys.stderr.write(f"svc_oms: {error}\n")
-        return CONFIGURATION_EXIT_CODE
-    except TrademeshError as error:
-        sys.stderr.write(f"svc_oms: {error.reason.value}: {error}\n")
-        return 1
-    return 0
+    """Run a replica as the environment configures it, and return the exit code; see `kernel.process`."""
+    return run_process("svc_oms", lambda: load(OmsConfig), lambda config, stop: serve(config, load_venues(config.venues_file), stop))

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
-import sys
-import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from kernel import logs
 from kernel.bus.redis_streams import RedisStreamsBus
-from kernel.clock import SystemClock
-from kernel.config import ConfigError, load
-from kernel.consumer import Projection, ProjectionStoppedError
-from kernel.errors import TrademeshError
+from kernel.config import load
 from kernel.eventlog_servicer import READ_PATHS, RemoteLog, event_log_binding
 from kernel.events.postgres import PostgresEventStore
+from kernel.foundation import Foundation, foundation
+from kernel.foundation_stores import database_answers, followed, open_bus, open_database, told
 from kernel.grpc_client import ClientConfig, MeshChannel
-from kernel.grpc_server import GrpcServer, ServerConfig, run
-from kernel.ids import Uuid7Source
 from kernel.lease import PostgresLeases
 from kernel.paging import PageTokens
 from kernel.ports import Clock
-from kernel.postgres import Database, MigrationError, PoolSettings, verify
+from kernel.postgres import Database
+from kernel.process import run_process, until_stopped
 from kernel.projection_store import PostgresProjectionStore
-from kernel.relay import PostgresRelayMemory, Relay
 from kernel.server_policy import ServiceBinding, outside
 from kernel.streams import ResumeTokens
-from kernel.telemetry import Sample, Telemetry, TelemetryConfig
-from kernel.values import use_exact_decimals
+from kernel.telemetry import Sample
 from svc_portfolio.clients.marks import MarkBook
 from svc_portfolio.clients.prices import ReferencePrices
 from svc_portfolio.config import PortfolioConfig, check
@@ -53,7 +44,6 @@ from trademesh.type.v1.event_log_service_pb2_grpc import EventLogServiceStub
 TOPIC = "portfolio"
 LOG_READERS = ("svc-reporting", "svc-gateway", "svc-custody")
 LOG_TIMEOUT_SECONDS = 3.0
-CONFIGURATION_EXIT_CODE = 78
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,32 +83,21 @@ async def serve(config: PortfolioConfig, stop: asyncio.Event) -> None:
     Raises:
         MigrationError, TrademeshError: the schema is not there, or something needed does not answer at the start.
     """
-    clock = SystemClock()
-    writer = logs.configure("svc-portfolio", config.instance)
-    telemetry = Telemetry(
-        TelemetryConfig("svc-portfolio", config.instance, config.telemetry_folder, config.trace_ratio / 100, config.otlp_endpoint)
-    )
-    await verify(config.database_dsn, MIGRATIONS)
-    async with contextlib.AsyncExitStack() as stack:
-        database = await Database.open(config.database_dsn, PoolSettings(application_name=config.instance))
-        stack.push_async_callback(database.close)
+    async with foundation("svc-portfolio", config, trace_ratio=config.trace_ratio) as base:
+        clock = base.clock
+        database = await open_database(base, config.database_dsn, MIGRATIONS)
         await database.warm()
-        stores = open_stores(database, clock, Uuid7Source(clock).new_id())
-        stack.push_async_callback(stores.log.close)
-        telemetry.start()
-        stack.push_async_callback(telemetry.stop)
-        bus = None
-        if config.redis_url is not None:
-            bus = RedisStreamsBus(config.redis_url)
-            stack.push_async_callback(bus.close)
+        stores = open_stores(database, clock, base.ids.new_id())
+        base.closing(stores.log.close)
+        bus = open_bus(base, config.redis_url)
         marks = MarkBook()
         background = [
-            *_following(config, stores, bus, clock, telemetry, stack),
-            *_marking(config, marks, clock, telemetry, stack),
-            *_telling(stores, bus, clock, telemetry),
+            *_following(base, config, stores, bus),
+            *_marking(base, config, marks),
+            *told(base, TOPIC, stores.log, bus, database, stores.leases),
         ]
         feed = PortfolioFeed(stores.log, stores.reference)
-        stack.push_async_callback(feed.close)
+        base.closing(feed.close)
         servicer = PortfolioServicer(
             stores.reads,
             stores.reference,
@@ -128,130 +107,46 @@ async def serve(config: PortfolioConfig, stop: asyncio.Event) -> None:
             ResumeTokens(config.token_key),
             clock,
         )
-        server = GrpcServer(
-            _server_config(config),
-            bindings(stores, servicer),
-            ready=_ready(database),
-            telemetry=telemetry,
-            log_writer=writer,
-            now=time.time,
-        )
-        await _until_stopped(server, background, stop)
-    writer.flush()
+        # Other services are no condition: answers say how far they show, and marks whether they are fresh.
+        server = base.server(bindings(stores, servicer), ready=database_answers(database))
+        await until_stopped(server, background, stop)
 
 
-def _following(
-    config: PortfolioConfig,
-    stores: Stores,
-    bus: RedisStreamsBus | None,
-    clock: Clock,
-    telemetry: Telemetry,
-    stack: contextlib.AsyncExitStack,
-) -> list[Coroutine[Any, Any, None]]:
-    """The projections, each in one replica at a time."""
-    oms = _channel(config, "svc-oms", config.oms_targets, telemetry, stack)
-    risk = _channel(config, "svc-risk", config.risk_targets, telemetry, stack)
-    executions = execution_projection(stores.positions, stores.projections, RemoteLog(EventLogServiceStub(oms)), bus, stores.leases, clock)
-    reference = reference_projection(stores.reference, stores.projections, RemoteLog(EventLogServiceStub(risk)), bus, stores.leases, clock)
-    telemetry.metrics.source(executions.samples)
-    telemetry.metrics.source(reference.samples)
-    telemetry.metrics.source(lambda: [Sample("repeated_executions_total", stores.positions.repeated_executions)])
-    return [_projected(executions), _projected(reference)]
+def _following(base: Foundation, config: PortfolioConfig, stores: Stores, bus: RedisStreamsBus | None) -> list[Coroutine[Any, Any, None]]:
+    """The projections, each in one replica at a time. When one stops, reads go on and say how far they show."""
+    oms = RemoteLog(EventLogServiceStub(_channel(base, config, "svc-oms", config.oms_targets)))
+    risk = RemoteLog(EventLogServiceStub(_channel(base, config, "svc-risk", config.risk_targets)))
+    base.telemetry.metrics.source(lambda: [Sample("repeated_executions_total", stores.positions.repeated_executions)])
+    return [
+        followed(base, execution_projection(stores.positions, stores.projections, oms, bus, stores.leases, base.clock)),
+        followed(base, reference_projection(stores.reference, stores.projections, risk, bus, stores.leases, base.clock)),
+    ]
 
 
-def _marking(
-    config: PortfolioConfig, marks: MarkBook, clock: Clock, telemetry: Telemetry, stack: contextlib.AsyncExitStack
-) -> list[Coroutine[Any, Any, None]]:
+def _marking(base: Foundation, config: PortfolioConfig, marks: MarkBook) -> list[Coroutine[Any, Any, None]]:
     """The prices, in every replica."""
     if not config.marketdata_targets:
         return []
-    channel = _channel(config, "svc-marketdata", config.marketdata_targets, telemetry, stack)
+    channel = _channel(base, config, "svc-marketdata", config.marketdata_targets)
     source = ReferencePrices(ReferencePriceServiceStub(channel).StreamReferencePrices)
-    followers = [PriceFollower(venue, source, marks, clock) for venue in config.price_venues]
+    followers = [PriceFollower(venue, source, marks, base.clock) for venue in config.price_venues]
     for follower in followers:
-        telemetry.metrics.source(follower.samples)
+        base.telemetry.metrics.source(follower.samples)
     return [follower.run() for follower in followers]
 
 
-def _telling(stores: Stores, bus: RedisStreamsBus | None, clock: Clock, telemetry: Telemetry) -> list[Coroutine[Any, Any, None]]:
-    """The relay of our own log, in one replica at a time."""
-    if bus is None:
-        return []
-    relay = Relay(TOPIC, stores.log, bus, PostgresRelayMemory(stores.database, stores.leases), stores.leases, clock)
-    telemetry.metrics.source(relay.samples)
-    return [relay.run()]
-
-
-def _channel(
-    config: PortfolioConfig, dependency: str, targets: tuple[str, ...], telemetry: Telemetry, stack: contextlib.AsyncExitStack
-) -> MeshChannel:
-    client = ClientConfig(
-        dependency=dependency,
-        targets=targets,
-        headers_file=config.headers_file,
-        idempotent=READ_PATHS,
-        timeout_seconds=LOG_TIMEOUT_SECONDS,
+def _channel(base: Foundation, config: PortfolioConfig, dependency: str, targets: tuple[str, ...]) -> MeshChannel:
+    return base.channel(
+        ClientConfig(
+            dependency=dependency,
+            targets=targets,
+            headers_file=config.headers_file,
+            idempotent=READ_PATHS,
+            timeout_seconds=LOG_TIMEOUT_SECONDS,
+        )
     )
-    channel = MeshChannel(client, tracing=telemetry.tracing)
-    stack.push_async_callback(channel.close)
-    telemetry.metrics.source(channel.samples)
-    return channel
-
-
-async def _projected(projection: Projection) -> None:
-    """A projection that met an event it cannot fold stays stopped, and says so by metric and log. Reads go on and say how far they show."""
-    with contextlib.suppress(ProjectionStoppedError):
-        await projection.run()
-    await asyncio.Event().wait()
-
-
-async def _until_stopped(server: GrpcServer, background: list[Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:
-    """Serve until told to stop, or until background work ends with a defect."""
-    tasks = [asyncio.create_task(work) for work in background]
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await server.start()
-        gc.collect()
-        gc.freeze()
-        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if task is not stopped:
-                task.result()
-                raise RuntimeError("background work ended by itself")
-    finally:
-        await server.stop()
-        for task in (stopped, *tasks):
-            task.cancel()
-        await asyncio.gather(stopped, *tasks, return_exceptions=True)
-
-
-def _server_config(config: PortfolioConfig) -> ServerConfig:
-    return ServerConfig(
-        service="svc-portfolio",
-        instance=config.instance,
-        socket_path=config.socket_path,
-        sidecar_secret=config.sidecar_secret.reveal(),
-    )
-
-
-def _ready(database: Database) -> Callable[[], Awaitable[bool]]:
-    async def ready() -> bool:
-        # Other services are no condition: answers say how far they show, and marks whether they are fresh.
-        return bool(await database.fetchval("SELECT true"))
-
-    return ready
 
 
 def main() -> int:
-    """Parse the configuration once, run, and return the exit code: 78 for a configuration or schema that a person has to mend."""
-    use_exact_decimals()
-    try:
-        config = check(load(PortfolioConfig))
-        run(lambda stop: serve(config, stop))
-    except (ConfigError, MigrationError) as error:
-        sys.stderr.write(f"svc_portfolio: {error}\n")
-        return CONFIGURATION_EXIT_CODE
-    except TrademeshError as error:
-        sys.stderr.write(f"svc_portfolio: {error.reason.value}: {error}\n")
-        return 1
-    return 0
+    """Run a replica as the environment configures it, and return the exit code; see `kernel.process`."""
+    return run_process("svc_portfolio", lambda: check(load(PortfolioConfig)), serve)

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
-import sys
-import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from google.protobuf.descriptor import ServiceDescriptor
-
-from kernel import logs
 from kernel.bus.redis_streams import RedisStreamsBus
-from kernel.clock import SystemClock
-from kernel.config import ConfigError, load
-from kernel.consumer import Projection, ProjectionStoppedError
-from kernel.errors import TrademeshError
+from kernel.config import load
 from kernel.eventlog_servicer import READ_PATHS, RemoteLog, event_log_binding
 from kernel.events.postgres import PostgresEventStore
+from kernel.foundation import Foundation, foundation
+from kernel.foundation_stores import database_answers, followed, open_bus, open_database, told
 from kernel.grpc_client import ClientConfig, MeshChannel
-from kernel.grpc_server import GrpcServer, ServerConfig, run
-from kernel.ids import Uuid7Source
 from kernel.leadership import lead
 from kernel.lease import PostgresLeases
 from kernel.paging import PageTokens
 from kernel.ports import Clock
-from kernel.postgres import Database, MigrationError, PoolSettings, verify
+from kernel.postgres import Database
+from kernel.process import quiet_collector, run_process, until_stopped
 from kernel.projection_store import PostgresProjectionStore
-from kernel.relay import PostgresRelayMemory, Relay
 from kernel.server_policy import ServiceBinding, inside, outside
-from kernel.telemetry import Telemetry, TelemetryConfig
-from kernel.values import use_exact_decimals
 from svc_risk.clients.market_data import MarketDataFeed, PriceFeed
 from svc_risk.clients.orders import OrderControl, OrderControlClient
 from svc_risk.config import RiskConfig, check
@@ -61,8 +49,6 @@ LOG_READERS = ("svc-oms", "svc-portfolio", "svc-custody", "svc-reporting", "svc-
 CONTROL_PATH = "/trademesh.oms.v1.OrderControlService/"
 OMS_TIMEOUT_SECONDS = 3.0
 CHECKS_BYTES_MAX = 2 * 1024 * 1024
-CONFIGURATION_EXIT_CODE = 78
-GARBAGE_THRESHOLD = 50_000
 FEED_LEASE_SECONDS = 2.0
 """Without a heartbeat for 2 s prices are stale, and every order is refused: when the follower dies, the next must not wait longer."""
 
@@ -110,13 +96,13 @@ def bindings(
     switch = outside(RISK_OFFICER, write=True, priority=True)
     return [
         ServiceBinding(
-            _service(pre_trade_service_pb2, "PreTradeService"),
+            pre_trade_service_pb2.DESCRIPTOR.services_by_name["PreTradeService"],
             pre_trade,
             # The servicer checks item by item: what svc_oms asks about is plain, and the rules take longer than the answer.
             {"CheckOrders": inside("svc-oms", write=True, validate=False, request_bytes_max=CHECKS_BYTES_MAX)},
         ),
         ServiceBinding(
-            _service(risk_service_pb2, "RiskService"),
+            risk_service_pb2.DESCRIPTOR.services_by_name["RiskService"],
             risk,
             {
                 "GetRiskState": read,
@@ -130,7 +116,7 @@ def bindings(
             },
         ),
         ServiceBinding(
-            _service(reference_data_service_pb2, "ReferenceDataService"),
+            reference_data_service_pb2.DESCRIPTOR.services_by_name["ReferenceDataService"],
             reference,
             {
                 "CreateAccount": admin,
@@ -153,126 +139,56 @@ async def serve(config: RiskConfig, stop: asyncio.Event) -> None:
     Raises:
         MigrationError, TrademeshError: the schema is not there, or something needed does not answer at the start.
     """
-    clock = SystemClock()
-    writer = logs.configure("svc-risk", config.instance)
-    telemetry = Telemetry(
-        TelemetryConfig("svc-risk", config.instance, config.telemetry_folder, config.trace_ratio / 100, config.otlp_endpoint)
-    )
-    await verify(config.database_dsn, MIGRATIONS)
-    async with contextlib.AsyncExitStack() as stack:
-        database = await Database.open(config.database_dsn, PoolSettings(application_name=config.instance))
-        stack.push_async_callback(database.close)
+    async with foundation("svc-risk", config, trace_ratio=config.trace_ratio) as base:
+        database = await open_database(base, config.database_dsn, MIGRATIONS)
         await database.warm(ROW_TYPES)
-        stores = open_stores(database, clock, Uuid7Source(clock).new_id())
-        stack.push_async_callback(stores.log.close)
-        telemetry.start()
-        stack.push_async_callback(telemetry.stop)
-        channel = MeshChannel(_oms_config(config), tracing=telemetry.tracing)
-        stack.push_async_callback(channel.close)
-        telemetry.metrics.source(channel.samples)
+        stores = open_stores(database, base.clock, base.ids.new_id())
+        base.closing(stores.log.close)
+        channel = base.channel(_oms_config(config))
         feed: PriceFeed | None = None
         if config.price_venue is not None:
-            prices = MeshChannel(_marketdata_config(config), tracing=telemetry.tracing)
-            stack.push_async_callback(prices.close)
-            telemetry.metrics.source(prices.samples)
-            feed = MarketDataFeed(ReferencePriceServiceStub(prices).StreamReferencePrices, config.price_venue, clock)
-        bus = None
-        if config.redis_url is not None:
-            bus = RedisStreamsBus(config.redis_url)
-            stack.push_async_callback(bus.close)
+            prices = ReferencePriceServiceStub(base.channel(_marketdata_config(config)))
+            feed = MarketDataFeed(prices.StreamReferencePrices, config.price_venue, base.clock)
+        bus = open_bus(base, config.redis_url)
         control = OrderControlServiceStub(channel)
         orders = OrderControlClient(control.ResolveOrder, control.ApplyKillSwitch)
-        pre_trade = PreTradeServicer(stores.checks, clock)
-        stack.push_async_callback(pre_trade.close)
-        telemetry.metrics.source(pre_trade.samples)
-        server = GrpcServer(
-            _server_config(config),
-            bindings(stores, orders, pre_trade, PageTokens(config.token_key), config.firm_tenant),
-            ready=_ready(database),
-            telemetry=telemetry,
-            log_writer=writer,
-            now=time.time,
+        pre_trade = PreTradeServicer(stores.checks, base.clock)
+        base.closing(pre_trade.close)
+        base.telemetry.metrics.source(pre_trade.samples)
+        # Prices are no condition: without fresh ones orders are refused one by one, and limits and switches can still be set.
+        server = base.server(
+            bindings(stores, orders, pre_trade, PageTokens(config.token_key), config.firm_tenant), ready=database_answers(database)
         )
-        await _until_stopped(server, _background(config, feed, stores, orders, channel, bus, clock, telemetry), stop)
-    writer.flush()
+        background = _background(base, config, feed, stores, orders, channel, bus)
+        await until_stopped(server, background, stop, started=quiet_collector)
 
 
 def _background(
+    base: Foundation,
     config: RiskConfig,
     feed: PriceFeed | None,
     stores: Stores,
     orders: OrderControl,
     channel: MeshChannel,
     bus: RedisStreamsBus | None,
-    clock: Clock,
-    telemetry: Telemetry,
 ) -> list[Coroutine[Any, Any, None]]:
     """What runs beside the calls, each under its lease in one replica at a time."""
-    leases, folded = stores.leases, FoldedOrders(stores.projections)
-    projection = order_projection(stores.facts, stores.projections, RemoteLog(EventLogServiceStub(channel)), bus, leases, clock)
+    leases, folded, log = stores.leases, FoldedOrders(stores.projections), RemoteLog(EventLogServiceStub(channel))
     sweeper = orphans.OrphanSweeper(stores.database, leases, stores.facts, orders, folded.position, bound_seconds=config.orphan_seconds)
     teller = kill_switches.KillSwitchTeller(stores.administration, orders)
-    telemetry.metrics.source(projection.samples)
     work = [
-        _projected(projection),
+        # When it stops, checks go on: what it has not folded stays reserved, which refuses too much and never too little.
+        followed(base, order_projection(stores.facts, stores.projections, log, bus, leases, base.clock)),
         lead(leases, orphans.LEASE, sweeper.run),
         lead(leases, kill_switches.LEASE, teller.run),
     ]
     venue = config.price_venue
     if feed is not None and venue is not None:
         often = FEED_LEASE_SECONDS / 4
-        short = PostgresLeases(stores.database, clock, leases.owner, ttl_seconds=FEED_LEASE_SECONDS, margin_seconds=often)
-        follower = PriceFollower(feed, PriceStore(stores.database, short, clock, venue))
+        short = PostgresLeases(stores.database, base.clock, leases.owner, ttl_seconds=FEED_LEASE_SECONDS, margin_seconds=often)
+        follower = PriceFollower(feed, PriceStore(stores.database, short, base.clock, venue))
         work.append(lead(short, f"price-feed:{venue}", follower.run, retry_seconds=often, renew_every_seconds=often))
-    if bus is not None:
-        relay = Relay(TOPIC, stores.log, bus, PostgresRelayMemory(stores.database, leases), leases, clock)
-        telemetry.metrics.source(relay.samples)
-        work.append(relay.run())
-    return work
-
-
-def quiet_collector() -> None:
-    """Make the garbage collector rare: what the start left stays for good, and checks, their answers and events hold no cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 20, 100)
-
-
-async def _projected(projection: Projection) -> None:
-    """A projection that met an event it cannot fold stays stopped, and says so by metric and log. Checks go on: what it has not folded
-    stays reserved, which refuses too much and never too little.
-    """
-    with contextlib.suppress(ProjectionStoppedError):
-        await projection.run()
-    await asyncio.Event().wait()
-
-
-async def _until_stopped(server: GrpcServer, background: list[Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:
-    """Serve until told to stop, or until background work ends with a defect."""
-    tasks = [asyncio.create_task(work) for work in background]
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        await server.start()
-        quiet_collector()
-        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if task is not stopped:
-                task.result()
-                raise RuntimeError("background work ended by itself")
-    finally:
-        await server.stop()
-        for task in (stopped, *tasks):
-            task.cancel()
-        await asyncio.gather(stopped, *tasks, return_exceptions=True)
-
-
-def _server_config(config: RiskConfig) -> ServerConfig:
-    return ServerConfig(
-        service="svc-risk",
-        instance=config.instance,
-        socket_path=config.socket_path,
-        sidecar_secret=config.sidecar_secret.reveal(),
-    )
+    return [*work, *told(base, TOPIC, stores.log, bus, stores.database, leases)]
 
 
 def _oms_config(config: RiskConfig) -> ClientConfig:
@@ -290,28 +206,6 @@ def _marketdata_config(config: RiskConfig) -> ClientConfig:
     return ClientConfig(dependency="svc-marketdata", targets=config.marketdata_targets, headers_file=config.headers_file)
 
 
-def _ready(database: Database) -> Callable[[], Awaitable[bool]]:
-    async def ready() -> bool:
-        # Prices are no condition: without fresh ones orders are refused one by one, and limits and switches can still be set.
-        return bool(await database.fetchval("SELECT true"))
-
-    return ready
-
-
-def _service(module: Any, name: str) -> ServiceDescriptor:
-    return cast("ServiceDescriptor", module.DESCRIPTOR.services_by_name[name])
-
-
 def main() -> int:
-    """Parse the configuration once, run, and return the exit code: 78 for a configuration or schema that a person has to mend."""
-    use_exact_decimals()
-    try:
-        config = check(load(RiskConfig))
-        run(lambda stop: serve(config, stop))
-    except (ConfigError, MigrationError) as error:
-        sys.stderr.write(f"svc_risk: {error}\n")
-        return CONFIGURATION_EXIT_CODE
-    except TrademeshError as error:
-        sys.stderr.write(f"svc_risk: {error.reason.value}: {error}\n")
-        return 1
-    return 0
+    """Run a replica as the environment configures it, and return the exit code; see `kernel.process`."""
+    return run_process("svc_risk", lambda: check(load(RiskConfig)), serve)

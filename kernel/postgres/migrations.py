@@ -14,7 +14,7 @@ from pathlib import Path
 
 import asyncpg
 
-from kernel.config import Dsn
+from kernel.config import Dsn, StartRefusedError
 from kernel.postgres.driver_errors import mapped_errors
 
 LOCK_TIMEOUT_SECONDS = 60.0
@@ -36,7 +36,7 @@ GRANT SELECT ON schema_migration TO :"runtime_role"
 """
 
 
-class MigrationError(Exception):
+class MigrationError(StartRefusedError):
     """The schema and the files do not fit together; a person has to look. Nothing was changed."""
 
 

@@ -25,6 +25,7 @@ from kernel.config import Secret
 from kernel.identity import Identity
 from kernel.paging import PageTokens
 from kernel.postgres import Database, migrate
+from kernel.process import quiet_collector
 from kernel.server_context import CallContext
 from kernel.server_policy import BoundMethod, bound_methods
 from kernel.server_streams import decode
@@ -33,7 +34,7 @@ from mesh.local.postgres import EmbeddedPostgres
 from svc_risk.codec.amounts import text
 from svc_risk.domain.check import OrderCheck
 from svc_risk.domain.vocabulary import LimitScope, LimitType
-from svc_risk.main import bindings, open_stores, quiet_collector
+from svc_risk.main import bindings, open_stores
 from svc_risk.servicer.pre_trade import PreTradeServicer
 from svc_risk.store import MIGRATIONS
 from svc_risk.store.ledger import ROW_TYPES

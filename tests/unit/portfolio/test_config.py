@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from kernel.config import ConfigError, load
+from kernel.process import CONFIGURATION_EXIT_CODE
 from svc_portfolio.config import PortfolioConfig, check
-from svc_portfolio.main import CONFIGURATION_EXIT_CODE, main
+from svc_portfolio.main import main
 
 NEEDED = {
     "TRADEMESH_INSTANCE": "svc_portfolio-0",

@@ -128,7 +128,7 @@ class SandboxVenue:
         credentials = {name: Credentials(name, name.lower(), VENUE_PASSWORD) for name in ("TRADEMESH", "BETA")}
         settings = ExchangeSettings("XSIM", parse_instruments(always_open()), credentials, self.directory / "journal")
         self.server = ExchangeServer(Exchange(settings, SystemClock()), flow_rate=0)
-        self.port, _ = await self.server.start("127.0.0.1", self.port, 0, None)
+        self.port = await self.server.start("127.0.0.1", self.port, None)
 
     async def stop(self) -> None:
         """Stop, as a venue does over night."""
