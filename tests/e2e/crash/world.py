@@ -141,11 +141,13 @@ class World:
         Raises:
             TimeoutError: not in time; says what is left.
         """
-        began, left = time.monotonic(), dict[str, object]()
+        began, left, last = time.monotonic(), dict[str, object](), ""
 
         async def rests() -> bool:
+            nonlocal last
             (row,) = await self.sql(_PROGRESS)
             left.update(row)
+            last = ", ".join(f"{name} {value}" for name, value in row.items() if value) or last
             return not any(row.values())
 
         try:
@@ -153,7 +155,7 @@ class World:
         except TimeoutError:
             found = [f"\n  {dict(row)}" for row in await self.sql(_LEFT)]
             raise TimeoutError(f"the mesh did not come to rest in {timeout_seconds:g} s: {left}{''.join(found)}") from None
-        self.note(f"at rest after {time.monotonic() - began:.1f} s")
+        self.note(f"at rest after {time.monotonic() - began:.1f} s; the last to rest: {last or 'nothing'}")
 
     async def until(self, condition: Callable[[], Awaitable[bool]], *, timeout_seconds: float) -> None:
         """Return once a condition holds. A database that is on its way back is no answer.
