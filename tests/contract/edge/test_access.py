@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-import svc_custody.main
-import svc_marketdata.main
-import svc_oms.main
-import svc_portfolio.main
-import svc_reporting.main
-import svc_risk.main
-from kernel.server_policy import OUTSIDE_PEERS, MethodPolicy, ServiceBinding
+from kernel.server_policy import OUTSIDE_PEERS, MethodPolicy
 from mesh.edge import access
 from mesh.edge.contract import installed
-
-
-class Anything:
-    """Stands for whatever a service's parts are made of; nothing of it is used."""
-
-    def __getattr__(self, name: str) -> Any:
-        return self
-
-    def __call__(self, *arguments: Any, **more: Any) -> Any:
-        return self
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-
-def bindings() -> dict[str, list[ServiceBinding]]:
-    """Return what each workload serves, as its composition root binds it."""
-    it: Any = Anything()
-    return {
-        "svc-oms": [svc_oms.main.order_binding(it), svc_oms.main.control_binding(it)],
-        "svc-risk": svc_risk.main.bindings(it, it, it, it, "firm"),
-        "svc-marketdata": svc_marketdata.main.bindings(it, it, it, it, it),
-        "svc-portfolio": svc_portfolio.main.bindings(it, it),
-        "svc-custody": svc_custody.main.bindings(it, it, it, it, it, "firm", sandbox=True),
-        "svc-reporting": svc_reporting.main.bindings(it, it, it),
-    }
+from tests.contract.bindings import SERVED
 
 
 def policies() -> dict[str, tuple[str, MethodPolicy]]:
     """Return each method's workload and policy, by path; the log's services are the same everywhere and for nobody outside."""
     return {
-        f"/{binding.descriptor.full_name}/{name}": (workload, policy)
-        for workload, bound in bindings().items()
-        for binding in bound
+        f"/{binding.descriptor.full_name}/{name}": (service.replace("_", "-"), policy)
+        for service, bindings in SERVED.items()
+        for binding in bindings()
         for name, policy in binding.policies.items()
     }
 

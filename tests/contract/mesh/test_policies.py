@@ -13,7 +13,7 @@ from mesh.local.compiler.manifests import Manifests, load
 from mesh.local.compiler.registry import hosts, visible
 from mesh.local.services import CALLEES
 from mesh.local.sidecar import MANIFESTS
-from tests.contract.mesh.bindings import SERVED
+from tests.contract.bindings import SERVED
 from tests.unit.mesh.workloads import shipped, workloads
 
 PRINCIPAL = "trademesh.local/ns/trading/sa/"
