@@ -14,7 +14,8 @@ from typing import Any
 
 from mesh.edge import access, filters, refusals
 from mesh.edge.contract import Contract
-from mesh.edge.lua_tables import script
+from mesh.edge.descriptor import served_part
+from mesh.edge.lua_tables import lines_script, script
 from mesh.edge.options import EdgeOptions
 from mesh.edge.routes import PASSED_PATHS, PUBLIC_PATHS, SOCKET_PATH, virtual_host
 from mesh.local.compiler.documents import CLUSTERS_FILE, LISTENERS_FILE, Documents
@@ -26,6 +27,7 @@ CERTIFICATE_FILE = "edge.json"
 
 _CERTIFICATE = "edge"
 _OWNER_ONLY = 0o600
+_RELEASED_BYTES = 16 * 1024 * 1024
 _HCM_NAME = "envoy.filters.network.http_connection_manager"
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
@@ -57,11 +59,15 @@ def documents(
         grants = access.load(contract)
     methods = [grant.method for grant in grants]
     services = sorted({method.descriptor.containing_service.full_name for method in methods})
-    lines, events = (filters.transcoder(options, contract.descriptor_set, services, sse=sse) for sse in (False, True))
+    descriptor_set = served_part(contract.descriptor_set, services)
+    lines, events = (filters.transcoder(options, descriptor_set, services, sse=sse) for sse in (False, True))
     host = virtual_host(options, grants, mesh_routes, sse=events)
     checks = script(methods, PASSED_PATHS, body_bytes_max=options.limits.body_bytes_max, depth_max=options.limits.json_depth_max)
-    chain = filters.http_filters(options, script=checks, transcoder=lines, public=PUBLIC_PATHS, tickets=(SOCKET_PATH,))
-    return Documents(_bootstrap(options), (_listener(options, host, chain),), tuple(clusters))
+    chain = filters.http_filters(
+        options, script=checks, lines=lines_script(), transcoder=lines, public=PUBLIC_PATHS, tickets=(SOCKET_PATH,)
+    )
+    called = {route["route"].get("cluster") for route in host["routes"]}
+    return Documents(_bootstrap(options), (_listener(options, host, chain),), tuple(item for item in clusters if item["name"] in called))
 
 
 def server_certificate(chain: str, key: str) -> Json:
@@ -199,6 +205,8 @@ def _bootstrap(options: EdgeOptions) -> Json:
     return {
         "node": {"id": "edge", "cluster": "edge.trading"},
         "admin": {"address": {"pipe": {"path": str(options.admin_socket), "mode": _OWNER_ONLY}}},
+        # What reading the documents took goes back to the kernel; without that it stays for good.
+        "memory_allocator_manager": {"bytes_to_release": _RELEASED_BYTES, "memory_release_interval": "1s"},
         "dynamic_resources": {"lds_config": watched(LISTENERS_FILE), "cds_config": watched(CLUSTERS_FILE)},
         "overload_manager": {
             "resource_monitors": [{"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": monitor}]

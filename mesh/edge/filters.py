@@ -32,12 +32,15 @@ _CLOCK_SKEW_SECONDS = 5
 _JWT_CACHE = {"jwt_cache_size": 4_096, "jwt_max_token_size": 8_192}
 
 
-def http_filters(options: EdgeOptions, *, script: str, transcoder: Json, public: tuple[str, ...], tickets: tuple[str, ...]) -> list[Json]:
+def http_filters(
+    options: EdgeOptions, *, script: str, lines: str, transcoder: Json, public: tuple[str, ...], tickets: tuple[str, ...]
+) -> list[Json]:
     """Return the chain.
 
     Args:
         options: of the edge.
         script: the Lua of `lua_tables.script`.
+        lines: the Lua of `lua_tables.lines_script`.
         transcoder: as `transcoder` returns it.
         public: exact paths without a token.
         tickets: exact paths that may come with or without one; what is behind them decides.
@@ -50,7 +53,8 @@ def http_filters(options: EdgeOptions, *, script: str, transcoder: Json, public:
         {"name": CONNECTION_RATE, "typed_config": _connection_rate(limits.connection_requests_per_second)},
         _filter(JWT, "jwt_authn.v3.JwtAuthentication", **_tokens(options, public, tickets)),
         _filter(LUA, "lua.v3.Lua", default_source_code={"inline_string": script}),
-        {"name": LINES, "typed_config": {"@type": f"{_FILTERS}.lua.v3.Lua"}},
+        # By name, because every inline script of a route would be an interpreter of its own.
+        _filter(LINES, "lua.v3.Lua", source_codes={LINES: {"inline_string": lines}}),
         {"name": TRANSCODER, "typed_config": transcoder},
         # Without a rule of its own a route is shut.
         _filter(RBAC, "rbac.v3.RBAC", rules={"action": "ALLOW", "policies": {}}),

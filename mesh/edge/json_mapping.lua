@@ -1,4 +1,7 @@
--- Protobuf's JSON mapping, on top of the grammar: what each field of a message may be. Every field gets its `check` when the script is loaded.
+-- Protobuf's JSON mapping, on top of the grammar: what each field of a message may be.
+
+-- By number, made when a request first needs one (below): most are never used, and Envoy's main thread has a copy of all this for nothing.
+local MESSAGES = {}
 
 -- What a text may say in a field of each kind; for strings in bodies and values in queries.
 
@@ -180,7 +183,8 @@ local function map_of(one)
   end
 end
 
-for _, message in pairs(MESSAGES) do
+setmetatable(MESSAGES, {__index = function(made, number)
+  local message = loadstring(SOURCES[number])()
   for _, field in pairs(message.f) do
     local one = VALUE[field.k]
     -- `null` means absent, but it is itself a Value. For a whole list of Values it is refused: the transcoder takes it for a list of one.
@@ -189,7 +193,9 @@ for _, message in pairs(MESSAGES) do
   end
   -- Both spellings of a name are the same field.
   for spelling, name in pairs(message.a) do message.f[spelling] = message.f[name] end
-end
+  made[number] = message
+  return message
+end})
 
 local function check_document(document, message, field, bound)
   text, depth, path_count = document, 0, 0

@@ -70,8 +70,8 @@ def script(methods: Sequence[Method], passed: Iterable[str], *, body_bytes_max: 
     tree = _tree(methods, messages)
     parts = [
         f"local BODY_BYTES_MAX, DEPTH_MAX = {body_bytes_max}, {depth_max}",
-        "local MESSAGES = {}",
-        *(f"MESSAGES[{number}] = {_lua(table)}" for number, table in messages.tables()),
+        "local SOURCES = {}",
+        *(f"SOURCES[{number}] = {_quoted(f'return {_lua(table)}')}" for number, table in messages.tables()),
         f"local TREE = {_lua(tree)}",
         f"local VERBS = {_lua(dict.fromkeys(sorted(verbs(methods)), True))}",
         f"local GRPC = {_lua({method.path: True for method in methods})}",
@@ -83,6 +83,13 @@ def script(methods: Sequence[Method], passed: Iterable[str], *, body_bytes_max: 
 def lines_script() -> str:
     """Return the Lua that labels streams of lines."""
     return (_HERE / "lines.lua").read_text()
+
+
+def _quoted(text: str) -> str:
+    """A table as text, which is made when it is first needed."""
+    if "]==]" in text:
+        raise ContractError("a name ends Lua's longest quotes")
+    return f"[==[{text}]==]"
 
 
 class _Messages:

@@ -7,7 +7,6 @@ from typing import Any
 
 from mesh.edge import filters
 from mesh.edge.access import Grant
-from mesh.edge.lua_tables import lines_script
 from mesh.edge.options import EdgeOptions
 
 Json = dict[str, Any]
@@ -113,7 +112,7 @@ def _method(options: EdgeOptions, grant: Grant, mesh_routes: Mapping[str, Sequen
             timeout = f"{grant.timeout_seconds:g}s"
         action |= {"timeout": timeout, "max_grpc_timeout": timeout}
     if grant.method.streams_json:
-        config[filters.LINES] = {"@type": _LUA_PER_ROUTE, "source_code": {"inline_string": lines_script()}}
+        config[filters.LINES] = {"@type": _LUA_PER_ROUTE, "name": filters.LINES}
     if grant.priority:
         config[filters.USER_RATE] = filters.user_rate(options.limits.user_priority_requests_per_second, options.limits.users_max)
     return {"name": path, "match": {"path": path}, "route": action, "typed_per_filter_config": config}

@@ -1,6 +1,6 @@
 -- Refuses what the transcoder would drop or bend: unknown and doubled names, wrong forms, a body that speaks about the path.
 --
--- Runs before the transcoder (ADR 29). The tables MESSAGES, TREE, VERBS, GRPC, PASSED and the bounds BODY_BYTES_MAX, DEPTH_MAX are
+-- Runs before the transcoder (ADR 29). The tables SOURCES, TREE, VERBS, GRPC, PASSED and the bounds BODY_BYTES_MAX, DEPTH_MAX are
 -- generated from the contract and stand above this text. One document is checked without a yield, so the state below is one document's.
 
 local byte, find, sub, match, gmatch, gsub, char, floor =

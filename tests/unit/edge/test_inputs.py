@@ -10,6 +10,7 @@ import pytest
 
 from mesh.edge.access import AccessError, load
 from mesh.edge.contract import Contract, ContractError, installed
+from mesh.edge.descriptor import served_part
 from mesh.edge.documents import documents
 from mesh.edge.launch import flip
 from mesh.edge.lua_tables import script
@@ -127,3 +128,16 @@ def test_a_generation_replaces_the_one_before(tmp_path: Path) -> None:
         assert (tmp_path / "current" / "a.json").read_text() == str(number)
         assert ((tmp_path / "current" / "a.json").stat().st_mode & 0o777) == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "current"]
+
+
+def test_the_transcoders_part_of_the_contract_has_bindings_and_no_rules() -> None:
+    from google.protobuf import descriptor_pb2
+
+    whole = installed()
+    part = served_part(whole.descriptor_set, ["trademesh.oms.v1.OrderService", "google.longrunning.Operations"])
+    files = {file.name for file in descriptor_pb2.FileDescriptorSet.FromString(part).file}
+    assert not files & {"buf/validate/validate.proto", "trademesh/oms/v1/events.proto", "trademesh/risk/v1/risk_service.proto"}
+    assert {"google/rpc/error_details.proto", "google/protobuf/any.proto"} <= files
+    found = Contract(part)
+    for service in ("trademesh.oms.v1.OrderService", "google.longrunning.Operations"):
+        assert [(one.path, one.bindings) for one in found.methods(service)] == [(one.path, one.bindings) for one in whole.methods(service)]
