@@ -50,7 +50,7 @@ def headers(caller: User | None, peer: str = "edge", secret: str = SECRET) -> li
 
 def headers_file(folder: Path, peer: str) -> Path:
     """Write what a replica attaches to its calls in its sidecar's place, and return where."""
-    file = folder / "headers.json"
+    file = folder / f"{peer}-headers.json"
     file.write_text(json.dumps({"*": dict(headers(None, peer))}))
     file.chmod(0o600)
     return file
@@ -84,8 +84,10 @@ def _preconditions(status: status_pb2.Status) -> list[tuple[str, str]]:
 def private_folder() -> Iterator[Path]:
     """Make a folder of one's own, mode 0700, with a path short enough for sockets."""
     folder = Path(tempfile.mkdtemp(prefix="tmw-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def insecure(target: str) -> grpc.aio.Channel:
@@ -97,12 +99,17 @@ async def _always() -> bool:
     return True
 
 
-def server_of(service: str, socket_path: Path, services: Sequence[ServiceBinding]) -> GrpcServer:
+def server_of(service: str, socket_path: Path, services: Sequence[ServiceBinding], *, grace_seconds: float = 2.0) -> GrpcServer:
     """Return a server of bindings that ends without draining."""
     instance = service.replace("-", "_") + "-0"
     return GrpcServer(
         ServerConfig(
-            service=service, instance=instance, socket_path=socket_path, sidecar_secret=SECRET, drain_seconds=0.0, grace_seconds=2.0
+            service=service,
+            instance=instance,
+            socket_path=socket_path,
+            sidecar_secret=SECRET,
+            drain_seconds=0.0,
+            grace_seconds=grace_seconds,
         ),
         services,
         ready=_always,
@@ -123,6 +130,34 @@ async def serving(service: str, socket_path: Path, services: Sequence[ServiceBin
         finally:
             await channel.close()
             await server.stop()
+
+
+class PlainServer:
+    """The server of a service made by hand, without anything of ours around it; `stop` makes it as dead as a killed process.
+
+    Args:
+        path: of its UNIX socket.
+        register: adds its servicers to a server.
+    """
+
+    def __init__(self, path: Path, register: Callable[[grpc.aio.Server], None]) -> None:
+        self.target = f"unix:{path}"
+        self._register = register
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen."""
+        server = grpc.aio.server()
+        self._register(server)
+        server.add_insecure_port(self.target)
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Close every connection and listen no more."""
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
 
 
 @contextlib.contextmanager
@@ -150,6 +185,7 @@ async def replica(
                 ready = asyncio.ensure_future(_until_serving(channel))
                 await asyncio.wait([ready, running], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if running.done():
+                    ready.cancel()
                     running.result()
                 await ready
                 yield channel, stop

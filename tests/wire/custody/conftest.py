@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from tests.integration.custody.conftest import custody as custodian
 from tests.integration.custody.conftest import custody_database, orders, reference
 from tests.integration.custody.world import Custodian
 from tests.wire.custody.serving import Custody, serving
+from tests.wire.serving import private_folder
 
 __all__ = ["custodian", "custody_database", "orders", "reference"]
 
@@ -20,10 +19,8 @@ __all__ = ["custodian", "custody_database", "orders", "reference"]
 @pytest.fixture
 def sockets() -> Iterator[Path]:
     """Return a private directory with a short path."""
-    folder = Path(tempfile.mkdtemp(prefix="tmc-", dir="/tmp"))
-    folder.chmod(0o700)
-    yield folder
-    shutil.rmtree(folder)
+    with private_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

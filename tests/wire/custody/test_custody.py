@@ -12,7 +12,8 @@ from kernel.errors import Reason
 from kernel.identity import User
 from tests.integration.custody.audit import audit
 from tests.integration.custody.world import AAPL, USD, Custodian, Orders, Reference
-from tests.wire.custody.serving import COMPLIANCE, FIRM_OPERATIONS, OPERATIONS, TRADER, Custody, RefusedError, key, serving, user
+from tests.wire.custody.serving import COMPLIANCE, FIRM_OPERATIONS, OPERATIONS, TRADER, Custody, serving
+from tests.wire.serving import RefusedError, key, user
 from trademesh.custody.v1 import custody_service_pb2 as pb
 from trademesh.custody.v1 import ledger_pb2, settlement_pb2
 from trademesh.type.v1.log_position_pb2 import LogPosition

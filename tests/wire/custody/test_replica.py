@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import logging
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from kernel.bus.redis_streams import RedisStreamsBus
 from kernel.config import ConfigError, load
 from kernel.eventlog_servicer import event_log_binding
-from kernel.identity import PEER_HEADER, SECRET_HEADER
 from kernel.ports import LogPosition, RecordedEvent
 from mesh.local.provision import ServiceDatabase
 from mesh.local.redis import EmbeddedRedis
 from svc_custody.config import CustodyConfig
 from svc_custody.main import serve
 from tests.integration.custody.world import Custodian, Log, Orders, Reference
-from tests.wire.custody.serving import FIRM, FIRM_OPERATIONS, SECRET, TRADER, Custody, RefusedError, key, server_of
+from tests.wire.custody.serving import FIRM, FIRM_OPERATIONS, TRADER, Custody
 from tests.wire.custody.test_custody import movement
+from tests.wire.serving import SECRET, RefusedError, headers_file, kept_logging, key, server_of
+from tests.wire.serving import replica as whole_replica
 from trademesh.custody.v1 import custody_service_pb2 as pb
 from trademesh.custody.v1 import settlement_pb2
 
@@ -50,7 +48,7 @@ class Followable:
 async def upstream(log: Log, name: str, folder: Path) -> AsyncIterator[str]:
     """Serve a log to custody alone; yield its target."""
     reader: Any = Followable(log)
-    server = server_of([event_log_binding(reader, "svc-custody")], folder / f"{name}.sock", name)
+    server = server_of(name, folder / f"{name}.sock", [event_log_binding(reader, "svc-custody")])
     await server.start()
     try:
         yield f"unix:{folder / f'{name}.sock'}"
@@ -61,35 +59,12 @@ async def upstream(log: Log, name: str, folder: Path) -> AsyncIterator[str]:
 @contextlib.asynccontextmanager
 async def replica(config: CustodyConfig) -> AsyncIterator[Custody]:
     """Run a whole replica in this process, and stop it in good order."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(config, stop))
-    try:
-        async with grpc.aio.insecure_channel(f"unix:{config.socket_path}", options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
-            client = Custody(channel, None)  # type: ignore[arg-type]  # a replica of its own, with nothing to reach into
-            async with asyncio.timeout(20):
-                while True:
-                    if serving.done():
-                        serving.result()
-                    try:
-                        await client.call("GetBusinessDate", pb.GetBusinessDateRequest(), TRADER)
-                        break
-                    except RefusedError:
-                        await asyncio.sleep(0.05)
-            yield client
-    finally:
-        stop.set()
-        await serving
-        root.handlers[:] = handlers
-        root.setLevel(level)
+    async with whole_replica(config.socket_path, lambda stop: serve(config, stop)) as (channel, _):
+        yield Custody(channel, None)  # type: ignore[arg-type]  # a replica of its own, with nothing to reach into
 
 
 def environment_of(instance: str, database: ServiceDatabase, folder: Path, orders: str, risk: str, **more: str) -> dict[str, str]:
     """Return the environment of a replica in a sandbox."""
-    headers = folder / "headers.json"
-    headers.write_text(json.dumps({"*": {PEER_HEADER: "URI=spiffe://trademesh.local/ns/trading/sa/svc-custody", SECRET_HEADER: SECRET}}))
-    headers.chmod(0o600)
     return {
         "TRADEMESH_INSTANCE": instance,
         "TRADEMESH_SOCKET_PATH": str(folder / f"{instance}.sock"),
@@ -99,7 +74,7 @@ def environment_of(instance: str, database: ServiceDatabase, folder: Path, order
         "TRADEMESH_FIRM_TENANT": FIRM,
         "TRADEMESH_OMS_TARGETS": orders,
         "TRADEMESH_RISK_TARGETS": risk,
-        "TRADEMESH_HEADERS_FILE": str(headers),
+        "TRADEMESH_HEADERS_FILE": str(headers_file(folder, "svc-custody")),
         "TRADEMESH_SANDBOX_CLOCK": "true",
         "TRADEMESH_AFFIRM_SECONDS": "0.2",
         **more,
@@ -177,14 +152,8 @@ async def test_an_unknown_time_zone_is_a_wrong_configuration(
 ) -> None:
     config = config_of("svc_custody-0", custody_database, sockets, "unix:/nowhere", "unix:/nowhere")
     object.__setattr__(config, "business_time_zone", "Mars/Olympus")
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        with pytest.raises(ConfigError):
-            await serve(config, asyncio.Event())
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
+    with kept_logging(), pytest.raises(ConfigError):
+        await serve(config, asyncio.Event())
 
 
 def test_importing_the_service_loads_no_calendar() -> None:

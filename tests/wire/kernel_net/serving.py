@@ -13,8 +13,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from kernel.grpc_server import GrpcServer, ServerConfig
 from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, User, claims_header, xfcc
 from kernel.logs import LineWriter
@@ -160,11 +158,6 @@ async def serving(name: str = "svc-oms-0", *, telemetry: Telemetry | None = None
     finally:
         await server.stop()
         shutil.rmtree(folder)
-
-
-def insecure(target: str) -> grpc.aio.Channel:
-    """Return a bare channel that shares no connection with other tests."""
-    return grpc.aio.insecure_channel(target, options=(("grpc.use_local_subchannel_pool", 1),))
 
 
 async def until(condition: Callable[[], Any], *, seconds: float = 5.0) -> None:

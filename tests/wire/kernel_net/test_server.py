@@ -29,11 +29,11 @@ from tests.wire.kernel_net.serving import (
     Served,
     forever,
     headers,
-    insecure,
     order_request,
     serving,
     until,
 )
+from tests.wire.serving import insecure
 from trademesh.oms.v1 import order_service_pb2, order_service_pb2_grpc
 
 GET = order_service_pb2.GetOrderRequest(account_id="ACC-1", order_id="0" * 8 + "-0000-4000-8000-" + "0" * 12)

@@ -12,7 +12,8 @@ from kernel.grpc_client import ClientConfig, MeshChannel
 from kernel.server_context import CallContext
 from kernel.telemetry import Telemetry, TelemetryConfig
 from kernel.telemetry_traces import current_traceparent
-from tests.wire.kernel_net.serving import headers, insecure, order_request, serving
+from tests.wire.kernel_net.serving import headers, order_request, serving
+from tests.wire.serving import insecure
 from trademesh.oms.v1 import order_service_pb2, order_service_pb2_grpc
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import shutil
-import tempfile
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from grpc_status import rpc_status
 
 from kernel.clock import SystemClock
 from kernel.config import Secret
-from kernel.errors import Reason
-from kernel.grpc_server import GrpcServer, ServerConfig
-from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, User, claims_header, xfcc
-from kernel.logs import LineWriter
+from kernel.identity import User
 from kernel.paging import PageTokens
 from kernel.postgres import Database
-from kernel.status import from_status
 from kernel.streams import ResumeTokens
-from kernel.telemetry import Telemetry, TelemetryConfig
 from svc_marketdata.consumer.recorder import TradeRecorder
 from svc_marketdata.domain import Venue
 from svc_marketdata.itch.follower import FeedFollower
@@ -36,32 +25,23 @@ from svc_marketdata.main import bindings
 from svc_marketdata.servicer.feed import MarketFeed
 from svc_marketdata.store.trades import TradeStore
 from tests.unit.marketdata.scripted import ScriptedVenue
+from tests.wire.serving import RefusedError, headers, insecure, private_folder, server_of
+from tests.wire.serving import user as user_of
 from trademesh.marketdata.v1 import market_data_service_pb2 as pb
 from trademesh.marketdata.v1 import reference_price_service_pb2 as prices_pb
 
-SECRET = "a-secret-of-this-test-run"
 VENUE = "XSIM"
 NAMES = ("AAPL", "BTC-USD", "MSFT")
 MARKET_DATA = "/trademesh.marketdata.v1.MarketDataService/"
 PRICES = "/trademesh.marketdata.v1.ReferencePriceService/StreamReferencePrices"
 
 
-def user(*roles: str, expires_in: float = 3600) -> User:
-    return User("ada", "north", frozenset(roles), frozenset(), int(time.time() + expires_in))
+def user(*roles: str, seconds: int = 3_600) -> User:
+    """Return a user without accounts."""
+    return user_of(*roles, accounts=(), seconds=seconds)
 
 
 VIEWER = user("viewer")
-
-
-class RefusedError(Exception):
-    """A call that ended with a status: its code and our reason."""
-
-    def __init__(self, error: grpc.aio.AioRpcError) -> None:
-        status: Any = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what a call has
-        self.code = error.code()
-        known = None if status is None else from_status(status)
-        self.reason: Reason | None = None if known is None else known.reason
-        super().__init__(self.code, self.reason)
 
 
 class World:
@@ -120,16 +100,12 @@ class World:
         reader.load(self.script.snapshot(*NAMES))
         assert self.follower.merge(reader, self.script.next_sequence, self._clock.monotonic())
 
-    def _metadata(self, caller: User | None, peer: str) -> list[tuple[str, str]]:
-        metadata = [(SECRET_HEADER, SECRET), (PEER_HEADER, xfcc(peer, trust_domain="trademesh.local", namespace="trading"))]
-        return metadata if caller is None else [*metadata, (CLAIMS_HEADER, claims_header(caller))]
-
     async def call(self, request: Message, caller: User | None = VIEWER, *, peer: str = "edge") -> Any:
         """Call the method that the request is of; raise `RefusedError` for whatever is not OK."""
         name = type(request).__name__.removesuffix("Request")
         method: Any = self._channel.unary_unary(f"{MARKET_DATA}{name}")
         try:
-            answer = await method(request.SerializeToString(), metadata=self._metadata(caller, peer), timeout=10)
+            answer = await method(request.SerializeToString(), metadata=headers(caller, peer), timeout=10)
         except grpc.aio.AioRpcError as error:
             raise RefusedError(error) from error
         return getattr(pb, f"{name}Response").FromString(answer)
@@ -139,7 +115,7 @@ class World:
         is_prices = isinstance(request, prices_pb.StreamReferencePricesRequest)
         response: Any = prices_pb.StreamReferencePricesResponse if is_prices else pb.StreamMarketDataResponse
         method: Any = self._channel.unary_stream(PRICES if is_prices else f"{MARKET_DATA}StreamMarketData")
-        call = method(request.SerializeToString(), metadata=self._metadata(caller, peer), timeout=timeout)
+        call = method(request.SerializeToString(), metadata=headers(caller, peer), timeout=timeout)
         return Stream(call, response)
 
 
@@ -179,34 +155,21 @@ def market_request(*channels: pb.MarketDataChannel.ValueType, names: Sequence[st
 @asynccontextmanager
 async def serving(database: Database) -> AsyncIterator[World]:
     """Serve market data until the block ends."""
-    folder = Path(tempfile.mkdtemp(prefix="tmd-", dir="/tmp"))
-    channel = grpc.aio.insecure_channel(f"unix:{folder / 'grpc.sock'}", options=(("grpc.use_local_subchannel_pool", 1),))
-    world = World(database, channel, f"unix:{folder / 'grpc.sock'}")
     key = Secret("k" * 32)
-
-    async def ready() -> bool:
-        return True
-
-    server = GrpcServer(
-        ServerConfig(
-            service="svc-marketdata", instance="svc_marketdata-0", socket_path=folder / "grpc.sock", sidecar_secret=SECRET,
-            drain_seconds=0.0, grace_seconds=2.0,
-        ),
-        bindings(world.feed, world.trades, PageTokens(key), ResumeTokens(key), SystemClock()),
-        ready=ready,
-        telemetry=Telemetry(TelemetryConfig("svc-marketdata", "svc_marketdata-0")),
-        log_writer=LineWriter(io.BytesIO()),
-        now=time.time,
-    )  # fmt: skip
-    tasks = [asyncio.create_task(world.recorder.run()), asyncio.create_task(world.speak())]
-    try:
-        await server.start()
-        world.send()
-        yield world
-    finally:
-        await channel.close()
-        await server.stop()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        shutil.rmtree(folder)
+    with private_folder() as folder:
+        socket = folder / "grpc.sock"
+        channel = insecure(f"unix:{socket}")
+        world = World(database, channel, f"unix:{socket}")
+        services = bindings(world.feed, world.trades, PageTokens(key), ResumeTokens(key), SystemClock())
+        server = server_of("svc-marketdata", socket, services)
+        tasks = [asyncio.create_task(world.recorder.run()), asyncio.create_task(world.speak())]
+        try:
+            await server.start()
+            world.send()
+            yield world
+        finally:
+            await channel.close()
+            await server.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

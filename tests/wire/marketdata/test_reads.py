@@ -12,7 +12,8 @@ from kernel.errors import Reason
 from svc_marketdata.domain import Aggressor, BookState, Venue
 from tests.unit.marketdata.scripted import MIDNIGHT_NS
 from tests.wire.kernel_net.serving import until
-from tests.wire.marketdata.serving import RefusedError, World, user
+from tests.wire.marketdata.serving import World, user
+from tests.wire.serving import RefusedError
 from trademesh.marketdata.v1 import market_data_pb2
 from trademesh.marketdata.v1 import market_data_service_pb2 as pb
 from trademesh.type.v1 import order_terms_pb2

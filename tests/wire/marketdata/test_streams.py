@@ -9,7 +9,8 @@ import pytest
 
 from kernel.errors import Reason
 from tests.wire.kernel_net.serving import until
-from tests.wire.marketdata.serving import RefusedError, Stream, World, market_request, user
+from tests.wire.marketdata.serving import Stream, World, market_request, user
+from tests.wire.serving import RefusedError
 from trademesh.marketdata.v1 import market_data_pb2
 from trademesh.marketdata.v1 import market_data_service_pb2 as pb
 from trademesh.marketdata.v1.reference_price_service_pb2 import StreamReferencePricesRequest
@@ -210,7 +211,7 @@ async def test_a_silent_feed_shows_as_stale_by_itself(world: World) -> None:
 
 
 async def test_a_stream_ends_with_its_users_token(world: World) -> None:
-    stream = world.stream(market_request(QUOTES), user("viewer", expires_in=2))
+    stream = world.stream(market_request(QUOTES), user("viewer", seconds=2))
     end = (await stream.until(lambda message: message.HasField("end")))[-1]
     assert end.end.status.code == grpc.StatusCode.UNAUTHENTICATED.value[0]
 

@@ -8,22 +8,19 @@ from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, User, claims_header, xfcc
+from kernel.identity import User
 from tests.integration.oms.world import USER
+from tests.wire.serving import headers as headers_of
 from trademesh.oms.v1 import order_service_pb2
 from trademesh.oms.v1.order_control_service_pb2_grpc import OrderControlServiceStub
 from trademesh.oms.v1.order_service_pb2_grpc import OrderServiceStub
 from trademesh.type.v1.event_log_service_pb2_grpc import EventLogServiceStub
 
-SIDECAR_SECRET = "s" * 32
-
 
 def headers(user: User | None = USER, peer: str = "edge") -> list[tuple[str, str]]:
     """Return what the sidecar attaches for a user that came through a peer."""
-    attached = [(SECRET_HEADER, SIDECAR_SECRET), (PEER_HEADER, xfcc(peer, trust_domain="trademesh.local", namespace="trading"))]
-    return attached if user is None else [*attached, (CLAIMS_HEADER, claims_header(user))]
+    return headers_of(user, peer)
 
 
 def details(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
@@ -52,13 +49,6 @@ class Caller:
         self.orders: Any = OrderServiceStub(channel)
         self.control: Any = OrderControlServiceStub(channel)
         self.log: Any = EventLogServiceStub(channel)
-
-    async def wait_until_serving(self) -> None:
-        """Return once health says SERVING; bound it with a timeout."""
-        health: Any = health_pb2_grpc.HealthStub(self.channel)
-        async for answer in health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return
 
     async def create(self, request: order_service_pb2.CreateOrderRequest, user: User = USER) -> Any:
         """Place an order."""

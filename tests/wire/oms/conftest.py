@@ -1,22 +1,16 @@
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-import logging
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from kernel.clock import SystemClock
 from kernel.config import Secret
-from kernel.identity import PEER_HEADER, SECRET_HEADER
 from kernel.postgres import migrate
 from mesh.local.provision import ServiceDatabase
 from sandbox.exchange.exchange import Exchange, ExchangeSettings
@@ -27,8 +21,9 @@ from svc_oms.config import OmsConfig, Venue
 from svc_oms.main import MIGRATIONS, serve
 from tests.integration.oms.world import FakeRisk
 from tests.unit.exchange.venues import EVERY_DAY, document
-from tests.wire.oms.caller import SIDECAR_SECRET, Caller
+from tests.wire.oms.caller import Caller
 from tests.wire.oms.fake_risk import FakeRiskServer
+from tests.wire.serving import SECRET, headers_file, private_folder, replica
 
 VENUE_PASSWORD = "a secret of this test"
 
@@ -42,10 +37,8 @@ def always_open() -> str:
 @pytest.fixture
 def sockets() -> Iterator[Path]:
     """Return a private directory with a short path."""
-    directory = Path(tempfile.mkdtemp(prefix="oms-"))
-    directory.chmod(0o700)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
+    with private_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -72,40 +65,22 @@ async def migrated(service_database: ServiceDatabase) -> ServiceDatabase:
 
 def config_of(instance: str, migrated: ServiceDatabase, sockets: Path, risk_server: FakeRiskServer) -> OmsConfig:
     """Return the configuration of a replica."""
-    headers = sockets / "headers.json"
-    headers.write_text(json.dumps({"*": {PEER_HEADER: "URI=spiffe://trademesh.local/ns/trading/sa/svc-oms", SECRET_HEADER: "x" * 32}}))
-    headers.chmod(0o600)
     return OmsConfig(
         instance=instance,
         socket_path=sockets / f"{instance}.sock",
-        sidecar_secret=Secret(SIDECAR_SECRET),
+        sidecar_secret=Secret(SECRET),
         database_dsn=migrated.dsn,
         token_key=Secret("k" * 40),
         risk_targets=(risk_server.target,),
-        headers_file=headers,
+        headers_file=headers_file(sockets, "svc-oms"),
     )
 
 
 @contextlib.asynccontextmanager
 async def running(config: OmsConfig, venues: tuple[Venue, ...] = ()) -> AsyncIterator[Caller]:
     """Run a whole replica in this process."""
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(config, venues, stop))
-    try:
-        async with grpc.aio.insecure_channel(f"unix:{config.socket_path}") as channel:
-            caller = Caller(channel, stop)
-            ready = asyncio.create_task(caller.wait_until_serving())
-            await asyncio.wait([ready, serving], timeout=20, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                serving.result()
-            await ready
-            yield caller
-    finally:
-        stop.set()
-        await serving
-        logging.getLogger().handlers[:] = handlers
-        logging.getLogger().setLevel(level)
+    async with replica(config.socket_path, lambda stop: serve(config, venues, stop)) as (channel, stop):
+        yield Caller(channel, stop)
 
 
 @pytest.fixture

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
-import logging
-import shutil
-import tempfile
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kernel.config import Secret
 from kernel.event_records import to_position
-from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, User, claims_header, xfcc
+from kernel.identity import User
 from kernel.ports import LogPosition
 from kernel.postgres import migrate
 from mesh.local.provision import ServiceDatabase
@@ -28,26 +21,21 @@ from svc_portfolio.domain.executions import Execution
 from svc_portfolio.main import serve
 from svc_portfolio.store import MIGRATIONS
 from tests.contract.portfolio.events import OrderLog, account, instrument
-from tests.wire.portfolio.neighbours import SECRET, ScriptedLog, ScriptedPrices
+from tests.wire.portfolio.neighbours import ScriptedLog, ScriptedPrices
+from tests.wire.serving import SECRET, headers_file, private_folder, replica, user
+from tests.wire.serving import headers as headers_of
 from trademesh.portfolio.v1.portfolio_service_pb2_grpc import PortfolioServiceStub
 from trademesh.type.v1 import log_position_pb2
 from trademesh.type.v1.event_log_service_pb2_grpc import EventLogServiceStub
 
 PATIENCE_SECONDS = 15
 
-
-def user(*roles: str, tenant: str = "north", accounts: Sequence[str] = ("ACC-1",)) -> User:
-    """Return a user of an hour."""
-    return User("ada", tenant, frozenset(roles), frozenset(accounts), int(time.time()) + 3600)
-
-
 VIEWER = user("viewer")
 
 
 def headers(caller: User | None = VIEWER, peer: str = "edge") -> list[tuple[str, str]]:
     """Return what the sidecar attaches for a user that came through a peer."""
-    attached = [(SECRET_HEADER, SECRET), (PEER_HEADER, xfcc(peer, trust_domain="trademesh.local", namespace="trading"))]
-    return attached if caller is None else [*attached, (CLAIMS_HEADER, claims_header(caller))]
+    return headers_of(caller, peer)
 
 
 class World:
@@ -86,10 +74,8 @@ class Caller:
 @pytest.fixture
 def sockets() -> Iterator[Path]:
     """Return a private directory with a short path."""
-    directory = Path(tempfile.mkdtemp(prefix="pfo-"))
-    directory.chmod(0o700)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
+    with private_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -114,9 +100,6 @@ async def migrated(service_database: ServiceDatabase) -> ServiceDatabase:
 
 def config_of(instance: str, migrated: ServiceDatabase, world: World) -> PortfolioConfig:
     """Return the configuration of a replica."""
-    file = world.folder / "headers.json"
-    file.write_text(json.dumps({"*": dict(headers(None, "svc-portfolio"))}))
-    file.chmod(0o600)
     return PortfolioConfig(
         instance=instance,
         socket_path=world.folder / f"{instance}.sock",
@@ -127,36 +110,15 @@ def config_of(instance: str, migrated: ServiceDatabase, world: World) -> Portfol
         risk_targets=(world.risk.server.target,),
         marketdata_targets=(world.prices.server.target,),
         price_venues=("XSIM",),
-        headers_file=file,
+        headers_file=headers_file(world.folder, "svc-portfolio"),
     )
 
 
 @contextlib.asynccontextmanager
 async def running(config: PortfolioConfig, world: World) -> AsyncIterator[Caller]:
     """Run a whole replica in this process."""
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(config, stop))
-    try:
-        async with grpc.aio.insecure_channel(f"unix:{config.socket_path}") as channel:
-            ready = asyncio.create_task(_until_serving(channel))
-            await asyncio.wait([ready, serving], timeout=20, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                serving.result()
-            await ready
-            yield Caller(channel, world)
-    finally:
-        stop.set()
-        await serving
-        logging.getLogger().handlers[:] = handlers
-        logging.getLogger().setLevel(level)
-
-
-async def _until_serving(channel: grpc.aio.Channel) -> None:
-    health: Any = health_pb2_grpc.HealthStub(channel)
-    async for answer in health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
-        if answer.status == health_pb2.HealthCheckResponse.SERVING:
-            return
+    async with replica(config.socket_path, lambda stop: serve(config, stop)) as (channel, _):
+        yield Caller(channel, world)
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,15 +11,12 @@ from google.protobuf.message import Message
 from kernel.clock import SystemClock
 from kernel.eventlog_servicer import event_log_binding
 from kernel.events.memory import MemoryEventStore
-from kernel.grpc_server import GrpcServer, ServerConfig
-from kernel.logs import LineWriter
+from kernel.grpc_server import GrpcServer
 from kernel.ports import Commit, LogPosition, NewEvent, RecordedEvent
 from kernel.server_context import CallContext
 from kernel.server_policy import ServiceBinding, inside
-from kernel.telemetry import Telemetry, TelemetryConfig
+from tests.wire.serving import server_of
 from trademesh.marketdata.v1 import reference_price_service_pb2
-
-SECRET = "a-secret-of-this-test-run-alone"
 
 
 class Neighbour:
@@ -36,22 +31,7 @@ class Neighbour:
 
     async def start(self) -> None:
         """Serve."""
-        config = ServerConfig(
-            service=self._name,
-            instance=self._name.replace("-", "_"),
-            socket_path=self._socket,
-            sidecar_secret=SECRET,
-            drain_seconds=0.0,
-            grace_seconds=0.5,
-        )
-        self._server = GrpcServer(
-            config,
-            list(self._bindings),
-            ready=_ready,
-            telemetry=Telemetry(TelemetryConfig(self._name, self._name)),
-            log_writer=LineWriter(io.BytesIO()),
-            now=time.time,
-        )
+        self._server = server_of(self._name, self._socket, self._bindings, grace_seconds=0.5)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -59,10 +39,6 @@ class Neighbour:
         if self._server is not None:
             await self._server.stop()
             self._server = None
-
-
-async def _ready() -> bool:
-    return True
 
 
 class ScriptedLog:

@@ -13,7 +13,8 @@ from mesh.local.provision import ServiceDatabase
 from svc_portfolio.domain.executions import PositionKey
 from tests.unit.portfolio.make import bust, correction, execution
 from tests.wire.oms.caller import details
-from tests.wire.portfolio.conftest import PATIENCE_SECONDS, VIEWER, Caller, World, config_of, headers, running, user
+from tests.wire.portfolio.conftest import PATIENCE_SECONDS, VIEWER, Caller, World, config_of, headers, running
+from tests.wire.serving import user
 from trademesh.portfolio.v1 import portfolio_service_pb2 as pb
 from trademesh.portfolio.v1 import position_pb2
 from trademesh.type.v1 import event_log_service_pb2, log_position_pb2

@@ -11,8 +11,9 @@ import pytest
 from svc_portfolio.domain.executions import PositionKey
 from tests.unit.portfolio.make import bust, execution
 from tests.wire.oms.caller import details
-from tests.wire.portfolio.conftest import PATIENCE_SECONDS, Caller, headers, user
+from tests.wire.portfolio.conftest import PATIENCE_SECONDS, Caller, headers
 from tests.wire.portfolio.test_reads import known
+from tests.wire.serving import user
 from trademesh.portfolio.v1 import portfolio_service_pb2 as pb
 from trademesh.portfolio.v1 import position_pb2
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -22,13 +21,12 @@ from tests.contract.portfolio.events import moved
 from tests.integration.oms.world import TENANT, FakeRisk, order_request
 from tests.wire.exchange.client import FixClient, is_report
 from tests.wire.oms import conftest as oms_world
-from tests.wire.oms.caller import SIDECAR_SECRET
 from tests.wire.oms.caller import Caller as OrderCaller
 from tests.wire.oms.caller import headers as order_headers
 from tests.wire.oms.fake_risk import FakeRiskServer
 from tests.wire.oms.test_venue import counterparty, executions, order_in, until
-from tests.wire.portfolio.conftest import Caller, World, config_of, headers, running, user
-from tests.wire.portfolio.neighbours import SECRET
+from tests.wire.portfolio.conftest import Caller, World, config_of, running
+from tests.wire.serving import user
 from trademesh.oms.v1 import execution_pb2, order_pb2, order_service_pb2
 from trademesh.portfolio.v1 import portfolio_service_pb2 as pb
 
@@ -90,12 +88,7 @@ async def chain(
         orders = await stack.enter_async_context(oms_world.running(orders_config, (venue.session,)))
         config = config_of("svc_portfolio-0", migrated, world)
         target = f"unix:{orders_config.socket_path}"
-        file = sockets / "portfolio-headers.json"
-        attached = dict(headers(None, "svc-portfolio"))
-        to_orders = {name: SIDECAR_SECRET if value == SECRET else value for name, value in attached.items()}
-        file.write_text(json.dumps({"*": attached, target: to_orders}))
-        file.chmod(0o600)
-        portfolio = await stack.enter_async_context(running(replace(config, oms_targets=(target,), headers_file=file), world))
+        portfolio = await stack.enter_async_context(running(replace(config, oms_targets=(target,)), world))
         yield Chain(orders, portfolio, venue)
 
 

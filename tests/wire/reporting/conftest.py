@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 
 from kernel.config import Secret
@@ -20,8 +15,9 @@ from svc_reporting.domain.report import SOURCES
 from svc_reporting.main import serve
 from tests.integration.reporting.conftest import reporting_database
 from tests.integration.reporting.world import World, trading_day
-from tests.wire.reporting.caller import SECRET, Caller
+from tests.wire.reporting.caller import Caller
 from tests.wire.reporting.fake_logs import FakeLogServer
+from tests.wire.serving import SECRET, private_folder, replica
 
 __all__ = ["reporting_database"]
 
@@ -29,10 +25,8 @@ __all__ = ["reporting_database"]
 @pytest.fixture
 def sockets() -> Iterator[Path]:
     """Return a private directory with a short path."""
-    directory = Path(tempfile.mkdtemp(prefix="rep-"))
-    directory.chmod(0o700)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
+    with private_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -69,23 +63,8 @@ def config_of(instance: str, database: ServiceDatabase, sockets: Path, targets: 
 @contextlib.asynccontextmanager
 async def running(config: ReportingConfig) -> AsyncIterator[Caller]:
     """Run a whole replica in this process."""
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
-    stop = asyncio.Event()
-    serving = asyncio.create_task(serve(config, stop))
-    try:
-        async with grpc.aio.insecure_channel(f"unix:{config.socket_path}") as channel:
-            caller = Caller(channel)
-            ready = asyncio.create_task(caller.wait_until_serving())
-            await asyncio.wait([ready, serving], timeout=20, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                serving.result()
-            await ready
-            yield caller
-    finally:
-        stop.set()
-        await serving
-        logging.getLogger().handlers[:] = handlers
-        logging.getLogger().setLevel(level)
+    async with replica(config.socket_path, lambda stop: serve(config, stop)) as (channel, _):
+        yield Caller(channel)
 
 
 @pytest.fixture

@@ -8,30 +8,17 @@ import grpc
 
 from kernel.event_records import from_position, to_position, to_record
 from tests.integration.reporting.world import Log
+from tests.wire.serving import PlainServer
 from trademesh.type.v1 import event_log_service_pb2 as pb
 from trademesh.type.v1.event_log_service_pb2_grpc import EventLogServiceServicer, add_EventLogServiceServicer_to_server
 
 
-class FakeLogServer(EventLogServiceServicer):
+class FakeLogServer(PlainServer, EventLogServiceServicer):
     """Serves one log on a UNIX socket."""
 
     def __init__(self, path: Path, log: Log) -> None:
-        self.target = f"unix:{path}"
+        super().__init__(path, lambda server: add_EventLogServiceServicer_to_server(self, server))
         self._log = log
-        self._server: grpc.aio.Server | None = None
-
-    async def start(self) -> None:
-        """Listen."""
-        server = grpc.aio.server()
-        add_EventLogServiceServicer_to_server(self, server)
-        server.add_insecure_port(self.target)
-        await server.start()
-        self._server = server
-
-    async def stop(self) -> None:
-        """Close every connection and listen no more."""
-        if self._server is not None:
-            await self._server.stop(None)
 
     async def ReadEvents(  # type: ignore[override]  # noqa: N802 (the contract's name)
         self, request: pb.ReadEventsRequest, context: grpc.aio.ServicerContext[pb.ReadEventsRequest, pb.ReadEventsResponse]

@@ -13,7 +13,8 @@ from kernel.postgres import Connection
 from svc_risk.consumer.kill_switches import KillSwitchTeller
 from tests.integration.risk.audit import audit
 from tests.integration.risk.world import buy
-from tests.wire.risk.serving import ADMIN, FIRM_ADMIN, FIRM_OFFICER, OFFICER, TRADER, RefusedError, Risk, key, user
+from tests.wire.risk.serving import ADMIN, FIRM_ADMIN, FIRM_OFFICER, OFFICER, TRADER, Risk
+from tests.wire.serving import RefusedError, key, user
 from trademesh.risk.v1 import kill_switch_pb2, limit_pb2, reference_data_pb2
 from trademesh.risk.v1 import reference_data_service_pb2 as reference
 from trademesh.risk.v1 import risk_service_pb2 as pb

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from decimal import Decimal
@@ -13,12 +12,12 @@ import pytest
 from kernel.clock import SystemClock
 from kernel.errors import UnavailableError
 from kernel.grpc_client import ClientConfig, MeshChannel
-from kernel.identity import PEER_HEADER, SECRET_HEADER, xfcc
 from kernel.postgres import Database
 from svc_risk.clients.market_data import MarketDataFeed, PriceUpdate
 from svc_risk.domain.reference_price import Quote
 from tests.integration.marketdata.conftest import database, market_database
-from tests.wire.marketdata.serving import SECRET, VENUE, World, serving
+from tests.wire.marketdata.serving import VENUE, World, serving
+from tests.wire.serving import headers_file
 from trademesh.marketdata.v1.reference_price_service_pb2_grpc import ReferencePriceServiceStub
 
 __all__ = ["database", "market_database"]
@@ -32,12 +31,8 @@ async def world(database: Database) -> AsyncIterator[World]:
 
 
 def channel(world: World, folder: Path, peer: str = "svc-risk") -> MeshChannel:
-    headers = folder / "headers.json"
-    headers.write_text(
-        json.dumps({"*": {SECRET_HEADER: SECRET, PEER_HEADER: xfcc(peer, trust_domain="trademesh.local", namespace="trading")}})
-    )
-    headers.chmod(0o600)
-    return MeshChannel(ClientConfig(dependency="svc-marketdata", targets=(world.target,), headers_file=headers))
+    config = ClientConfig(dependency="svc-marketdata", targets=(world.target,), headers_file=headers_file(folder, peer))
+    return MeshChannel(config)
 
 
 async def until(updates: AsyncIterator[PriceUpdate], wanted: Callable[[PriceUpdate], bool]) -> dict[str, Quote]:

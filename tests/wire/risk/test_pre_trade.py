@@ -12,7 +12,8 @@ import pytest
 from kernel.errors import Reason
 from kernel.ids import order_id
 from kernel.postgres import Connection
-from tests.wire.risk.serving import TRADER, RefusedError, Risk
+from tests.wire.risk.serving import TRADER, Risk
+from tests.wire.serving import RefusedError
 from trademesh.error.v1 import error_reason_pb2
 from trademesh.risk.v1 import pre_trade_service_pb2 as pb
 
