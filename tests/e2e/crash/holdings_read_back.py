@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 
 from cli import rpcs
-from tests.e2e.crash.custody_desk import CustodyDesk
 from tests.e2e.crash.holdings_record import AVAILABLE, HELD, PENDING_IN, PENDING_OUT, Asset, HoldingsRecord
 from tests.e2e.crash.load import ACCOUNTS
+from tests.e2e.crash.operations_desk import OperationsDesk
 from trademesh.custody.v1 import custody_service_pb2
 from trademesh.portfolio.v1 import portfolio_service_pb2
 
 _ZERO = Decimal(0)
 
 
-async def holdings_read_back(desk: CustodyDesk, holdings: HoldingsRecord) -> list[str]:
+async def holdings_read_back(desk: OperationsDesk, holdings: HoldingsRecord) -> list[str]:
     """Return everything in which the RPCs differ from what is on disk."""
     found = []
     for account_id in ACCOUNTS:
@@ -27,7 +27,7 @@ async def holdings_read_back(desk: CustodyDesk, holdings: HoldingsRecord) -> lis
     return found
 
 
-async def _positions(desk: CustodyDesk, account_id: str, holdings: HoldingsRecord) -> AsyncIterator[str]:
+async def _positions(desk: OperationsDesk, account_id: str, holdings: HoldingsRecord) -> AsyncIterator[str]:
     request = portfolio_service_pb2.GetPortfolioRequest(account_id=account_id, include_closed=True)
     shown = {
         item.instrument_id: (item.version, Decimal(item.quantity), Decimal(item.cost), Decimal(item.realised_pnl))
@@ -38,7 +38,7 @@ async def _positions(desk: CustodyDesk, account_id: str, holdings: HoldingsRecor
         yield f"{account_id}: positions are shown as {shown}, on disk they are {stored}"
 
 
-async def _balances(desk: CustodyDesk, account_id: str, holdings: HoldingsRecord) -> AsyncIterator[str]:
+async def _balances(desk: OperationsDesk, account_id: str, holdings: HoldingsRecord) -> AsyncIterator[str]:
     answer = await desk.call(rpcs.LIST_BALANCES, custody_service_pb2.ListBalancesRequest(account_id=account_id))
     stored = {key: value for key, value in holdings.custody.balances.items() if key[0] == account_id}
     for item in answer.balances:

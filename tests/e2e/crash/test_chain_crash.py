@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -16,12 +16,13 @@ from mesh.local.options import SERVICES
 from mesh.local.parts import ISSUER
 from mesh.local.sidecar import CONTROL, ENVOY
 from tests.e2e.crash import strike
+from tests.e2e.crash.blotters import ask_for_blotter, blotters
 from tests.e2e.crash.client import Clients
-from tests.e2e.crash.custody_desk import CustodyDesk
 from tests.e2e.crash.follower import ORDERS, PORTFOLIO, Follower, order_stream, portfolio_stream
 from tests.e2e.crash.holdings_read_back import holdings_read_back
 from tests.e2e.crash.holdings_record import SETTLED
 from tests.e2e.crash.load import ACCOUNTS, Load
+from tests.e2e.crash.operations_desk import OperationsDesk
 from tests.e2e.crash.verdict import Evidence, verified
 from tests.e2e.crash.world import TRADER, World, world
 from trademesh.oms.v1 import execution_pb2
@@ -45,8 +46,9 @@ class Chain:
     world: World
     load: Load
     clients: Clients
-    desk: CustodyDesk
+    desk: OperationsDesk
     followers: list[Follower]
+    report_ids: list[str] = field(default_factory=list)
 
     async def die(self, victims: tuple[str, ...]) -> None:
         """Kill these at once amid orders, deposits, busts and corrections; return when the mesh is whole and all is answered."""
@@ -60,6 +62,8 @@ class Chain:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.desk.deposit(self.desk.drawn(3)))
             group.create_task(self.amend(2))
+            if any("reporting" in name for name in victims):
+                group.create_task(self.report())
             if any("custody" in name for name in victims):
                 group.create_task(self.settle_and(blow))
                 group.create_task(self.clients.enter(commands))
@@ -69,6 +73,10 @@ class Chain:
         for follower in self.followers:
             if follower.failure is not None:
                 raise follower.failure
+
+    async def report(self) -> None:
+        """Have a blotter made of what there is now."""
+        self.report_ids.append(await ask_for_blotter(self.desk, self.world.random))
 
     async def settle_and(self, blow: Callable[[], None]) -> None:
         """Move the business date, and strike as soon as the first of what is due then has settled."""
@@ -126,7 +134,7 @@ async def test_every_part_dies_in_turn_and_positions_ledger_and_custody_agree() 
     with world() as running:
         async with AsyncExitStack() as stack:
             clients = await stack.enter_async_context(Clients(running.mesh, TRADER, running.random))
-            desk = await stack.enter_async_context(CustodyDesk(running.mesh, running.random))
+            desk = await stack.enter_async_context(OperationsDesk(running.mesh, running.random))
             followers = [Follower(running.mesh, stream, account_id) for account_id in FOLLOWED for stream in (ORDERS, PORTFOLIO)]
             for follower in followers:
                 await stack.enter_async_context(follower)
@@ -140,6 +148,7 @@ async def test_every_part_dies_in_turn_and_positions_ledger_and_custody_agree() 
             for follower in followers:
                 running.note(f"{follower.name}: {len(follower.events)} events, {follower.connections} connections, {dict(follower.breaks)}")
             findings = await chain.caught_up(evidence) + await holdings_read_back(desk, evidence.holdings)
+            findings += [finding async for finding in blotters(desk, chain.report_ids, evidence.orders)]
     assert not findings, "\n".join(findings[:20])
     assert [day for day in evidence.holdings.custody.days_advanced if day not in desk.days] == []
     assert sorted(evidence.holdings.custody.days_advanced) == sorted(desk.days), "each day was moved once"

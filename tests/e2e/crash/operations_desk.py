@@ -1,4 +1,4 @@
-"""Staff of custody's operations, through the edge: deposits and business dates, each asked for under its key until it is answered."""
+"""Staff of operations, through the edge: deposits, business dates, reports, each asked for under its key until it is answered."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from tests.e2e.crash.holdings_audit import CURRENCY, Deposits
 from tests.e2e.crash.holdings_record import CASH, SECURITY, Asset, Deposit
 from tests.e2e.crash.load import ACCOUNTS
 from trademesh.custody.v1 import custody_service_pb2, ledger_pb2
+from trademesh.reporting.v1 import reporting_service_pb2
 
-OPERATIONS = Caller("crash-operations", TENANT, ("operations", "viewer"), ACCOUNTS)
+OPERATIONS = Caller("crash-operations", TENANT, ("operations", "compliance", "viewer"), ACCOUNTS)
 ANSWER_SECONDS_MAX = 60.0
 CALL_SECONDS = 5.0
 RETRY_SECONDS = 0.2
@@ -37,7 +38,7 @@ _AMOUNTS = {
 }
 
 
-class CustodyDesk:
+class OperationsDesk:
     """Puts in deposits and moves the date; `deposits` and `days` are what it knows of them. An async context manager.
 
     Args:
@@ -83,6 +84,15 @@ class CustodyDesk:
         request = custody_service_pb2.AdvanceBusinessDateRequest(request_id=str(uuid.UUID(int=self._random.getrandbits(128), version=4)))
         moved = await self.call(rpcs.ADVANCE_BUSINESS_DATE, request)
         self.days.append((moved.previous_date, moved.business_date))
+
+    async def download(self, report_id: str) -> bytes:
+        """Return a complete report's content."""
+        request = reporting_service_pb2.DownloadReportRequest(report_id=report_id)
+
+        def read() -> bytes:
+            return b"".join(part.data for part in self._edge.stream(rpcs.DOWNLOAD_REPORT, request))
+
+        return await asyncio.to_thread(read)
 
     async def call(self, rpc: Rpc[Request, Response], request: Request) -> Response:
         """Call until there is an answer.
