@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,8 +16,7 @@ from mesh.local.harness import LocalMesh
 from mesh.local.operator import Caller
 from mesh.local.outside import door
 from mesh.local.seed_data import TENANT
-from tests.e2e.crash.holdings_record import HoldingsRecord
-from tests.e2e.crash.order_record import OrderRecord
+from tests.e2e.crash.heard import Heard
 from trademesh.oms.v1 import order_service_pb2
 from trademesh.portfolio.v1 import portfolio_service_pb2
 
@@ -48,8 +46,8 @@ class Follower:
     """Follows one account from before its first order. An async context manager.
 
     Attributes:
-        events: all that came, in order.
-        findings: what no stream may do.
+        heard: what came.
+        breaks: why connections ended.
         connections: how often it was opened.
     """
 
@@ -60,11 +58,8 @@ class Follower:
         self._tokens = LocalUsers(mesh.layout).tokens(caller)
         self._door = door(mesh.layout)
         self._live = asyncio.Event()
-        self.account_id = account_id
         self.shows_orders = stream is ORDERS
-        self.name = f"{account_id} {self._path.rpartition('/')[2]}"
-        self.events: list[Any] = []
-        self.findings: list[str] = []
+        self.heard = Heard(f"{account_id} {self._path.rpartition('/')[2]}", account_id)
         self.breaks: Counter[str] = Counter()
         self.connections = 0
 
@@ -103,7 +98,10 @@ class Follower:
                 if message is grpc.aio.EOF:
                     self.breaks["the end"] += 1
                     return
-                last = self._note(message, last)
+                last = self.heard.note(message, last)
+                self._request.resume_token = self.heard.resume_token
+                if self.heard.live:
+                    self._live.set()
         except TimeoutError:
             self.breaks["silence"] += 1
         except UnavailableError:
@@ -115,62 +113,3 @@ class Follower:
         finally:
             if call is not None:
                 call.cancel()
-
-    def _note(self, message: Any, last: int) -> int:
-        """Keep a message; return the sequence that the next one goes on from."""
-        kind = message.WhichOneof("payload")
-        if kind == "heartbeat":
-            if last and message.heartbeat.last_sequence > last:
-                self.findings.append(f"{self.name}: a heartbeat says {message.heartbeat.last_sequence}, {last} was the last that came")
-            return last
-        if last and message.sequence != last + 1:
-            self.findings.append(f"{self.name}: message {message.sequence} follows {last}")
-        match kind:
-            case "event":
-                self.events.append(message.event)
-            case "snapshot" if message.snapshot.complete and not self._live.is_set():
-                self._live.set()
-            case "end":
-                self.breaks[f"end: {message.end.status.message}"] += 1
-            case _:
-                self.findings.append(f"{self.name}: {kind} on a stream that was resumed")
-        if message.resume_token:
-            self._request.resume_token = message.resume_token
-        sequence: int = message.sequence
-        return sequence
-
-
-def order_stream(follower: Follower, orders: OrderRecord) -> Iterator[str]:
-    """Every event of every order of the account came once, in the log's order."""
-    wanted = sorted(
-        place
-        for order in orders.histories.values()
-        if order.terms is not None and order.terms.account_id == follower.account_id
-        for place in order.places
-    )
-    came = [(event.log_position.tx, event.log_position.position) for event in follower.events]
-    yield from follower.findings
-    yield from _compared(follower.name, came, wanted)
-
-
-def portfolio_stream(follower: Follower, holdings: HoldingsRecord) -> Iterator[str]:
-    """Every change of every position of the account came once, each position's in order."""
-    changes = [event.position.change for event in follower.events if event.WhichOneof("event") == "position"]
-    came: dict[str, list[int]] = {}
-    for change in changes:
-        came.setdefault(change.instrument_id, []).append(change.version)
-    yield from follower.findings
-    for account_id, instrument_id in holdings.portfolio.positions.keys() | {(follower.account_id, name) for name in came}:
-        if account_id == follower.account_id:
-            made = holdings.portfolio.changes.get((account_id, instrument_id), [])
-            yield from _compared(f"{follower.name} {instrument_id}", came.get(instrument_id, []), [change.version for change in made])
-
-
-def _compared(name: str, came: list[Any], wanted: list[Any]) -> Iterator[str]:
-    if came != wanted:
-        missing, strange = set(wanted) - set(came), set(came) - set(wanted)
-        repeated = [item for item, count in Counter(came).items() if count > 1]
-        yield (
-            f"{name}: {len(came)} of {len(wanted)} came; missing {sorted(missing)[:5]}, unknown {sorted(strange)[:5]}, "
-            f"repeated {repeated[:5]}, in order: {came == sorted(came)}"
-        )

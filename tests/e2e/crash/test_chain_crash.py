@@ -18,7 +18,8 @@ from mesh.local.sidecar import CONTROL, ENVOY
 from tests.e2e.crash import strike
 from tests.e2e.crash.blotters import ask_for_blotter, blotters
 from tests.e2e.crash.client import Clients
-from tests.e2e.crash.follower import ORDERS, PORTFOLIO, Follower, order_stream, portfolio_stream
+from tests.e2e.crash.follower import ORDERS, PORTFOLIO, Follower
+from tests.e2e.crash.heard import order_stream, portfolio_stream
 from tests.e2e.crash.holdings_read_back import holdings_read_back
 from tests.e2e.crash.holdings_record import SETTLED
 from tests.e2e.crash.load import ACCOUNTS, Load
@@ -125,7 +126,9 @@ class Chain:
             finding
             for follower in self.followers
             for finding in (
-                order_stream(follower, evidence.orders) if follower.shows_orders else portfolio_stream(follower, evidence.holdings)
+                order_stream(follower.heard, evidence.orders)
+                if follower.shows_orders
+                else portfolio_stream(follower.heard, evidence.holdings)
             )
         ]
 
@@ -146,7 +149,8 @@ async def test_every_part_dies_in_turn_and_positions_ledger_and_custody_agree() 
 
             evidence = await verified(running, clients, desk.deposits, timeout_seconds=90.0)
             for follower in followers:
-                running.note(f"{follower.name}: {len(follower.events)} events, {follower.connections} connections, {dict(follower.breaks)}")
+                heard = follower.heard
+                running.note(f"{heard.name}: {len(heard.events)} events, {follower.connections} connections, {dict(follower.breaks)}")
             findings = await chain.caught_up(evidence) + await holdings_read_back(desk, evidence.holdings)
             findings += [finding async for finding in blotters(desk, chain.report_ids, evidence.orders)]
     assert not findings, "\n".join(findings[:20])
