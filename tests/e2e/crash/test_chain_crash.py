@@ -154,7 +154,6 @@ async def test_every_part_dies_in_turn_and_positions_ledger_and_custody_agree() 
             findings = await chain.caught_up(evidence) + await holdings_read_back(desk, evidence.holdings)
             findings += [finding async for finding in blotters(desk, chain.report_ids, evidence.orders)]
     assert not findings, "\n".join(findings[:20])
-    assert [day for day in evidence.holdings.custody.days_advanced if day not in desk.days] == []
     assert sorted(evidence.holdings.custody.days_advanced) == sorted(desk.days), "each day was moved once"
     assert any(item.state == SETTLED for item in evidence.holdings.custody.instructions)
     assert all(follower.connections > 1 for follower in followers), "no stream ever broke"
