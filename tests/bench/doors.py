@@ -15,11 +15,10 @@ from mesh.local.options import TRADING, Options
 from mesh.local.outside import door
 from mesh.local.sidecar import ENVOY, GRPC_PORT
 from tests.bench import world
+from tests.bench.egress import client_sidecar
 from tests.bench.load import Generator, GeneratorError, Load, LoadResult
 from tests.bench.machine import cpu_seconds
 
-CALLER = "svc_gateway-0"
-"""Whose sidecar the mesh's calls leave through: the edge's own Envoy is no sidecar."""
 IN_FLIGHT = 1_024
 EDGE_CONNECTIONS = 4
 """The edge takes 256 requests at a time on one HTTP/2 connection."""
@@ -56,11 +55,12 @@ def measure(console: Console, generator: Generator, rounds: int, seconds: int) -
         TimeoutError: the chain did not drain.
     """
     results: dict[str, list[Measured]] = {}
-    with LocalMesh(Options(venue_link=False, bus=False, ephemeral_ports=True, services=(*TRADING, "svc_gateway"))) as mesh:
+    options = Options(venue_link=False, bus=False, ephemeral_ports=True, services=(*TRADING, "svc_gateway"))
+    with LocalMesh(options) as mesh, client_sidecar(mesh) as egress:
         world.prepare(mesh)
         authority = door(mesh.layout).authority_file
         for number in range(1, rounds + 1):
-            for way in ways(mesh):
+            for way in ways(mesh, egress):
                 found = _run(mesh, generator, way, authority, seconds)
                 results.setdefault(way.key, []).append(found)
                 rate = found.orders.orders_per_second
@@ -69,11 +69,11 @@ def measure(console: Console, generator: Generator, rounds: int, seconds: int) -
     return _summary(results)
 
 
-def ways(mesh: LocalMesh) -> list[Way]:
-    """Return the ways, with a token that has just been made."""
+def ways(mesh: LocalMesh, egress_socket: Path) -> list[Way]:
+    """Return the ways, with a token that has just been made; `egress_socket` is where the mesh takes orders as from the edge."""
     token = LocalUsers(mesh.layout).token(world.TRADER).text
     direct = world.headers(mesh)
-    egress = str(mesh.layout.private(CALLER) / "egress.sock")
+    egress = str(egress_socket)
     bearer = {"authorization": f"Bearer {token}"}
     edge = f"tls:{door(mesh.layout).edge}"
     sidecar = {egress: {":authority": f"{host_name('svc-oms')}:{GRPC_PORT}", **bearer}}
