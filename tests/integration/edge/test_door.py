@@ -20,6 +20,7 @@ from mesh.edge.options import Limits
 from tests.integration.edge.backend import Backend, Orders
 from tests.integration.edge.test_rest import ORDER, PATH
 from tests.integration.edge.world import Edge, Issuer, running, write_certificate
+from trademesh.oms.v1 import order_service_pb2 as oms
 
 ORIGIN = "https://desk.test"
 
@@ -233,6 +234,25 @@ def test_new_keys_need_no_restart(backend: Backend, orders: Orders) -> None:
         until(lambda: not taken(old))
         assert taken(new.token())
         assert edge.process.poll() is None
+
+
+def test_an_open_stream_ends_within_the_drain_time_of_new_keys_and_no_request_fails(backend: Backend, orders: Orders) -> None:
+    drain_seconds, silent_seconds = 2, 30.0
+    orders.events = [oms.StreamOrderEventsResponse(sequence=1), silent_seconds, oms.StreamOrderEventsResponse(sequence=2)]
+    with running({"svc-oms": backend.socket}, drain_seconds=drain_seconds) as edge, edge.channel() as channel:
+        stream = channel.unary_stream("/trademesh.oms.v1.OrderService/StreamOrderEvents")
+        request = oms.StreamOrderEventsRequest(account_id="ACC-1").SerializeToString()
+        open_stream = stream(request, metadata=edge.metadata())
+        next(open_stream)
+        ended = threading.Event()
+        open_stream.add_callback(ended.set)
+        edge.deploy(replace(edge.options, jwks=json.dumps({"keys": [edge.issuer.jwk(), Issuer("k2").jwk()]})))
+        changed = time.monotonic()
+        while not ended.is_set():
+            assert edge.call("GET", PATH).status == 200
+            assert time.monotonic() - changed < drain_seconds + 5
+        assert open_stream.code() is not grpc.StatusCode.OK
+        assert edge.call("GET", PATH).status == 200
 
 
 def test_too_many_requests_of_one_user(backend: Backend, orders: Orders) -> None:

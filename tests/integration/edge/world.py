@@ -28,7 +28,7 @@ from kernel.identity import PEER_HEADER, SECRET_HEADER, xfcc
 from mesh.edge.access import Grant, load
 from mesh.edge.contract import Contract, installed
 from mesh.edge.documents import CERTIFICATE_FILE, documents, server_certificate
-from mesh.edge.launch import command, flip, publish
+from mesh.edge.launch import DRAIN_SECONDS, command, flip, publish
 from mesh.edge.options import EdgeOptions, Limits
 from mesh.edge.routes import GATEWAY, authority
 from tests.integration.edge.backend import SECRET
@@ -202,6 +202,7 @@ def running(
     origins: tuple[str, ...] = (),
     issuer: Issuer | None = None,
     timeout: str = "0s",
+    drain_seconds: int = DRAIN_SECONDS,
     alter: Callable[[Json], None] = lambda manager: None,
 ) -> Iterator[Edge]:
     """Run an edge in front of workloads' sockets until the block ends."""
@@ -236,7 +237,7 @@ def running(
 
     deploy(options)
     with (folder / "envoy.log").open("wb") as log:
-        process = subprocess.Popen(command(options.configuration), stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command(options.configuration, drain_seconds=drain_seconds), stdout=log, stderr=subprocess.STDOUT)
     edge = Edge(options.port, folder, issuer, options, trust, process, deploy)
     try:
         _await(edge)
