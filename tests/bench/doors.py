@@ -15,11 +15,12 @@ from mesh.local.options import TRADING, Options
 from mesh.local.outside import door
 from mesh.local.sidecar import ENVOY, GRPC_PORT
 from tests.bench import world
-from tests.bench.egress import client_sidecar
+from tests.bench.egress import ClientSidecar, client_sidecar
 from tests.bench.load import Generator, GeneratorError, Load, LoadResult
 from tests.bench.machine import cpu_seconds
 
 IN_FLIGHT = 1_024
+STREAM = "order-stream"
 EDGE_CONNECTIONS = 4
 """The edge takes 256 requests at a time on one HTTP/2 connection."""
 HTTP1_CONNECTIONS = 128
@@ -35,12 +36,17 @@ class Way:
     mode: str
     targets: Sequence[str]
     headers: Mapping[str, Mapping[str, str]]
-    in_flight: int
+    in_flight: int = IN_FLIGHT
+
+    @property
+    def streams(self) -> bool:
+        """Whether orders go over a stream."""
+        return self.mode == STREAM
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one run did. CPU is in microseconds an order, by process; `alone_us` the median latency of one order at a time."""
+    """What one run did. CPU is in microseconds an order, by process; `alone_us` the median latency of one order at a time, 0 on streams."""
 
     orders: LoadResult
     cpu_us: Mapping[str, float]
@@ -55,13 +61,13 @@ def measure(console: Console, generator: Generator, rounds: int, seconds: int) -
         TimeoutError: the chain did not drain.
     """
     results: dict[str, list[Measured]] = {}
-    options = Options(venue_link=False, bus=False, ephemeral_ports=True, services=(*TRADING, "svc_gateway"))
-    with LocalMesh(options) as mesh, client_sidecar(mesh) as egress:
+    options = Options(venue_link=False, bus=False, ephemeral_ports=True, services=TRADING)
+    with LocalMesh(options) as mesh, client_sidecar(mesh) as client:
         world.prepare(mesh)
         authority = door(mesh.layout).authority_file
         for number in range(1, rounds + 1):
-            for way in ways(mesh, egress):
-                found = _run(mesh, generator, way, authority, seconds)
+            for way in ways(mesh, client.egress_socket):
+                found = _run(mesh, client, generator, way, authority, seconds)
                 results.setdefault(way.key, []).append(found)
                 rate = found.orders.orders_per_second
                 console.print(f"round {number}/{rounds}  {way.key:19}  {rate:7.0f} orders/s  one at a time {found.alone_us / 1e3:6.2f} ms")
@@ -78,27 +84,35 @@ def ways(mesh: LocalMesh, egress_socket: Path) -> list[Way]:
     edge = f"tls:{door(mesh.layout).edge}"
     sidecar = {egress: {":authority": f"{host_name('svc-oms')}:{GRPC_PORT}", **bearer}}
     return [
-        Way("direct", "order-unary", list(direct), direct, IN_FLIGHT),
-        Way("mesh_grpc", "order-unary", [egress] * 2, sidecar, IN_FLIGHT),
-        Way("edge_grpc", "order-unary", [edge] * EDGE_CONNECTIONS, {edge: bearer}, IN_FLIGHT),
-        Way("edge_rest", "rest-h2", [edge] * EDGE_CONNECTIONS, {edge: bearer}, IN_FLIGHT),
+        Way("direct", "order-unary", list(direct), direct),
+        Way("mesh_grpc", "order-unary", [egress] * 2, sidecar),
+        Way("edge_grpc", "order-unary", [edge] * EDGE_CONNECTIONS, {edge: bearer}),
+        Way("edge_rest", "rest-h2", [edge] * EDGE_CONNECTIONS, {edge: bearer}),
         Way("edge_rest_http1", "rest-h1", [edge], {edge: bearer}, HTTP1_CONNECTIONS),
+        Way("direct_stream", STREAM, list(direct), direct),
+        Way("mesh_stream", STREAM, [egress] * 2, sidecar),
+        Way("edge_stream", STREAM, [edge] * 2, {edge: bearer}),
     ]
 
 
-def _run(mesh: LocalMesh, generator: Generator, way: Way, authority: Path, seconds: int) -> Measured:
-    pids = _pids(mesh)
+def _run(mesh: LocalMesh, client: ClientSidecar, generator: Generator, way: Way, authority: Path, seconds: int) -> Measured:
+    pids = _pids(mesh, client)
     before = {part: cpu_seconds(found) for part, found in pids.items()}
     orders = generator.run(way.mode, way.targets, way.headers, _load(way.in_flight, seconds), authority=authority)
     after = {part: cpu_seconds(found) for part, found in pids.items()}
     _require(way, orders)
     world.await_drained(mesh)
+    alone_us = 0.0 if way.streams else _alone_us(mesh, generator, way, authority)
+    # The processes work through the warm-up too.
+    handled = orders.orders * (seconds + 1) / seconds
+    return Measured(orders, {part: (after[part] - before[part]) / handled * 1e6 for part in PROCESSES}, alone_us)
+
+
+def _alone_us(mesh: LocalMesh, generator: Generator, way: Way, authority: Path) -> float:
     alone = generator.run(way.mode, way.targets[:1], way.headers, _load(1, LATENCY_SECONDS), authority=authority)
     _require(way, alone)
     world.await_drained(mesh)
-    # The processes work through the warm-up too.
-    handled = orders.orders * (seconds + 1) / seconds
-    return Measured(orders, {part: (after[part] - before[part]) / handled * 1e6 for part in PROCESSES}, alone.p50_us)
+    return alone.p50_us
 
 
 def _require(way: Way, orders: LoadResult) -> None:
@@ -106,8 +120,9 @@ def _require(way: Way, orders: LoadResult) -> None:
         raise GeneratorError(f"{way.key}: {orders.errors} orders failed, the first with {orders.first_error}")
 
 
-def _pids(mesh: LocalMesh) -> dict[str, list[int]]:
-    return {part: mesh.pids(ENVOY if part == "sidecars" else part) for part in PROCESSES}
+def _pids(mesh: LocalMesh, client: ClientSidecar) -> dict[str, list[int]]:
+    sidecars = [*mesh.pids(ENVOY), client.pid]
+    return {part: sidecars if part == "sidecars" else mesh.pids(part) for part in PROCESSES}
 
 
 def _load(in_flight: int, seconds: int) -> Load:
@@ -138,7 +153,7 @@ def _summary(results: Mapping[str, Sequence[Measured]]) -> dict[str, object]:
         summary[f"{name}_rps"] = round(_median(found, _rate))
         summary[f"{name}_alone_ms"] = round(_median(found, lambda item: item.alone_us) / 1e3, 3)
         summary[f"{name}_cpu_us"] = {part: round(statistics.median(item.cpu_us[part] for item in found)) for part in PROCESSES}
-        if key != "direct":
+        if not key.startswith("direct"):
             summary[f"{name}_ratio"] = round(_ratio(results, key), 3)
     return summary
 
@@ -149,7 +164,7 @@ def _rate(item: Measured) -> float:
 
 def _ratio(results: Mapping[str, Sequence[Measured]], key: str) -> float:
     """The median over the rounds of a way's rate to the direct one's."""
-    pairs = zip(results[key], results["direct"], strict=True)
+    pairs = zip(results[key], results["direct_stream" if key.endswith("stream") else "direct"], strict=True)
     return statistics.median(_rate(found) / _rate(direct) for found, direct in pairs)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.local.ca import flip
@@ -22,9 +23,17 @@ _NO_KEYS = json.dumps({"keys": []})
 """It takes no calls from the mesh, so it checks no tokens."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClientSidecar:
+    """A running sidecar of the generator: the socket of its outbound calls, and its process."""
+
+    egress_socket: Path
+    pid: int
+
+
 @contextmanager
-def client_sidecar(mesh: LocalMesh) -> Iterator[Path]:
-    """Run one more Envoy as `edge`, by the manifests and the certificate of the mesh; the block gets the socket of outbound calls."""
+def client_sidecar(mesh: LocalMesh) -> Iterator[ClientSidecar]:
+    """Run one more Envoy as `edge`, by the manifests and the certificate of the mesh."""
     with tempfile.TemporaryDirectory(prefix="tmb-") as name:
         folder = Path(name)
         proxy = Proxy(
@@ -46,7 +55,7 @@ def client_sidecar(mesh: LocalMesh) -> Iterator[Path]:
         with subprocess.Popen(unit.command, env=dict(unit.environment), cwd=folder) as process:
             try:
                 asyncio.run(_ready(proxy, process.pid))
-                yield proxy.egress_socket
+                yield ClientSidecar(proxy.egress_socket, process.pid)
             finally:
                 process.terminate()
 
