@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
 
 from mesh.local.harness import LocalMesh
 from tests.e2e.edge.client import Client
+
+
+@pytest.fixture(autouse=True)
+def goodbyes() -> Iterator[None]:
+    """Let connections that the loop's end has cut in their TLS goodbye be noticed here, where that is expected, and not in a later test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

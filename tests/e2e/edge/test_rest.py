@@ -23,7 +23,8 @@ from trademesh.type.v1 import order_terms_pb2
 # TLS says goodbye after aiohttp's session has ended, which the loop's end then cuts.
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
-EDGE_BYTES_MAX = 80_000_000
+EDGE_BYTES_MAX = 80 * 1024 * 1024
+"""Of which all but some 27 MB are the program's own pages, shared by every Envoy."""
 REQUESTS = 1_000
 OMS = "/trademesh.oms.v1.OrderService/"
 
