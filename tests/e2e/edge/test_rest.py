@@ -156,4 +156,4 @@ async def test_the_edge_stays_below_its_bound(client: Client) -> None:
     # A listener that new keys have replaced keeps its memory until it is drained.
     async with asyncio.timeout(DRAIN_SECONDS + 30):
         while psutil.Process(pid).memory_info().rss > EDGE_BYTES_MAX:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.05)
