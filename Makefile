@@ -38,7 +38,7 @@ test: $(READY) ## Run every test
 	@$(PY) -m pytest -q
 
 test-fast: $(READY) ## Run the tests that take less than three minutes
-	@$(PY) -m pytest -q $(wildcard tests/unit tests/property tests/contract tests/wire)
+	@$(PY) -m pytest -q -m "not processes" $(wildcard tests/unit tests/property tests/contract)
 
 interop: $(INTEROP) ## Meet QuickFIX both ways; the first time compiles it for some minutes
 	@$(PY) -m pytest -q tests/interop

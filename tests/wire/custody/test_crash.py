@@ -11,12 +11,16 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from mesh.local.provision import ServiceDatabase
 from tests.integration.custody.audit import audit
 from tests.integration.custody.conftest import replica
 from tests.integration.custody.test_replicas import net, trade
 from tests.integration.custody.world import AAPL, USD, Custodian, Orders, Reference
 from tests.wire.custody.test_replica import environment_of, upstream
+
+pytestmark = pytest.mark.processes
 
 KILLS = 3
 
