@@ -23,8 +23,7 @@ from trademesh.type.v1 import order_terms_pb2
 # TLS says goodbye after aiohttp's session has ended, which the loop's end then cuts.
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
-EDGE_BYTES_MAX = 80 * 1024 * 1024
-"""Of which all but some 27 MB are the program's own pages, shared by every Envoy."""
+EDGE_OWN_BYTES_MAX = 36 * 1024 * 1024
 REQUESTS = 1_000
 OMS = "/trademesh.oms.v1.OrderService/"
 
@@ -147,7 +146,8 @@ async def test_a_report_is_made_polled_and_downloaded(client: Client) -> None:
     assert (await client.call("GET", f"/v1/{made.json['name']}", headers=client.bearer(STRANGER))).status in (403, 404)
 
 
-async def test_the_edge_stays_below_its_bound(client: Client) -> None:
+async def test_the_edge_keeps_little_memory_of_its_own(client: Client) -> None:
+    """What an Envoy has resident beside its program, whose pages all Envoys share: how many are mapped is the kernel's choice."""
     headers = client.bearer()
     for _ in range(REQUESTS):
         await client.call("GET", f"{ORDERS}?page_size=1", headers=headers)
@@ -155,5 +155,5 @@ async def test_the_edge_stays_below_its_bound(client: Client) -> None:
     assert pid is not None
     # A listener that new keys have replaced keeps its memory until it is drained.
     async with asyncio.timeout(DRAIN_SECONDS + 30):
-        while psutil.Process(pid).memory_info().rss > EDGE_BYTES_MAX:
+        while psutil.Process(pid).memory_full_info().uss > EDGE_OWN_BYTES_MAX:
             await asyncio.sleep(0.05)
