@@ -13,9 +13,9 @@ from cli.access import Entrance
 from cli.rpcs import Request, Response, Rpc
 from cli.transport import Reply
 from kernel.errors import Reason, UnauthenticatedError
+from kernel.server_context import REPLAYED_HEADER
 from kernel.status import from_rpc_error
 
-REPLAYED_HEADER = "idempotency-replayed"
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 _OPTIONS = (("grpc.max_receive_message_length", ANSWER_BYTES_MAX), ("grpc.use_local_subchannel_pool", 1))
 

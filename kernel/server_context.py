@@ -11,6 +11,8 @@ from kernel.errors import Reason, UnauthenticatedError
 from kernel.identity import Identity, User
 
 NO_DEADLINE = float("inf")
+REPLAYED_HEADER = "idempotency-replayed"
+"""Initial metadata of an answer that repeats the first one to the same key; its value is `true`."""
 _ODD = frozenset("13579bdf")
 
 
@@ -72,8 +74,12 @@ class CallContext:
         return max(self.deadline - self._monotonic(), 0.0)
 
     def set_initial_metadata(self, key: str, value: str) -> None:
-        """Send a header with the answer, such as `idempotency-replayed: true`. Initial metadata, because HTTP/1.1 clients lose trailers."""
+        """Send a header with the answer. Initial metadata, because HTTP/1.1 clients lose trailers."""
         self.initial_metadata = (*self.initial_metadata, (key, value))
+
+    def mark_replayed(self) -> None:
+        """Say that the answer is the first one to the same key again."""
+        self.set_initial_metadata(REPLAYED_HEADER, "true")
 
     def take_initial_metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the headers set so far and forget them, because they go out once."""

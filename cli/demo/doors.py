@@ -8,9 +8,9 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from cli.demo.desk import STEP_SECONDS_MAX, Desk
-from cli.edge import REPLAYED_HEADER
 from cli.orders import TERMINAL
 from cli.rest import RestAnswer, RestClient
+from kernel.server_context import REPLAYED_HEADER
 from trademesh.oms.v1 import order_pb2, order_service_pb2
 
 _OK, _BAD_REQUEST = 200, 400

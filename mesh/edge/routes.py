@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kernel.server_context import REPLAYED_HEADER
 from mesh.edge import filters
 from mesh.edge.access import Grant
 from mesh.edge.options import EdgeOptions
@@ -133,7 +134,7 @@ def _chosen(mesh_routes: Mapping[str, Sequence[Json]], target: str, path: str) -
 
 def _cors(options: EdgeOptions) -> Json:
     names: Iterable[str] = ("authorization", "content-type", "accept", "grpc-timeout", "x-grpc-web", "x-user-agent", "traceparent")
-    shown = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after", "idempotency-replayed", "www-authenticate", "allow")
+    shown = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after", REPLAYED_HEADER, "www-authenticate", "allow")
     return {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
         "allow_origin_string_match": [{"exact": origin} for origin in options.origins],

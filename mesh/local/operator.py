@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from kernel.errors import Reason, TrademeshError, UnavailableError
 from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, User, claims_header, xfcc
+from kernel.server_context import REPLAYED_HEADER
 from kernel.status import from_rpc_error
 from mesh.local import report
 from mesh.local.layout import Layout, running_supervisor
@@ -28,7 +29,6 @@ TRUST_DOMAIN = "trademesh.local"
 NAMESPACE = "trading"
 SECRET_FILE = "sidecar-secret"  # noqa: S105 (a file's name)
 CLAIMS_SECONDS = 3_600
-REPLAYED_HEADER = "idempotency-replayed"
 
 _CHANNEL_OPTIONS = (("grpc.max_receive_message_length", 16 * 1024 * 1024), ("grpc.use_local_subchannel_pool", 1))
 

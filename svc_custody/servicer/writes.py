@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from kernel.errors import FailedPreconditionError, Reason, TrademeshError
+from kernel.keyed_requests import Request, Written
 from kernel.ports import IdSource, LogPosition
 from kernel.postgres import Transaction
 from kernel.server_context import CallContext
@@ -24,12 +25,11 @@ from svc_custody.servicer.access import Access
 from svc_custody.servicer.assets import Assets
 from svc_custody.store.business_date import BusinessDateStore
 from svc_custody.store.ledgers import Decisions, LedgerStore, Need
-from svc_custody.store.requests import Request, RequestStore, Written
+from svc_custody.store.requests import RequestStore
 from trademesh.custody.v1 import custody_service_pb2 as pb
 
 _logger = logging.getLogger(__name__)
 
-REPLAYED_HEADER = "idempotency-replayed"
 
 Response = TypeVar("Response", bound=Message)
 Movement = pb.CreateDepositRequest | pb.CreateWithdrawalRequest | pb.CreateHoldRequest
@@ -223,5 +223,5 @@ def _key(request: Any, context: CallContext, response_type: type[Response]) -> R
 
 def _told(written: Written[Response], context: CallContext) -> Response:
     if written.replayed:
-        context.set_initial_metadata(REPLAYED_HEADER, "true")
+        context.mark_replayed()
     return written.response

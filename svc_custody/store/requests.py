@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
-from google.protobuf.message import Message
-
-from kernel.errors import AlreadyExistsError, Reason
+from kernel.keyed_requests import Request, Response, Written
 from kernel.ports import LogPosition
 from kernel.postgres import Database, Transaction
 
@@ -16,24 +13,6 @@ from kernel.postgres import Database, Transaction
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('trademesh.custody.request.' || current_schema() || $1, 0))"
 _KNOWN = "SELECT command_hash, answer FROM request WHERE request_id = $1::text::uuid"
 _REMEMBER = "INSERT INTO request VALUES ($1::text::uuid, $2, $3, clock_timestamp())"
-
-Response = TypeVar("Response", bound=Message)
-
-
-@dataclass(frozen=True, slots=True)
-class Request(Generic[Response]):
-    """One write: the client's key, what it stands for, and the type of its answer."""
-
-    request_id: str
-    command_hash: bytes
-    response_type: type[Response]
-
-
-class Written(NamedTuple, Generic[Response]):
-    """The answer to a write; `replayed` when it is the recorded one of an earlier call."""
-
-    response: Response
-    replayed: bool
 
 
 class RequestStore:
@@ -55,10 +34,7 @@ class RequestStore:
             await transaction.execute(_LOCK, request.request_id)
             known = await transaction.fetchrow(_KNOWN, request.request_id)
             if known is not None:
-                if known["command_hash"] != request.command_hash:
-                    text = "the request id was used for another command; nothing was done"
-                    raise AlreadyExistsError(Reason.IDEMPOTENCY_KEY_REUSED, text)
-                return Written(request.response_type.FromString(known["answer"]), replayed=True)
+                return request.replayed(known["command_hash"], known["answer"])
             made, position = await work(transaction)
             response: Any = made
             response.log_position.tx, response.log_position.position = position.tx, position.position

@@ -23,7 +23,6 @@ ORDERS_LANE = "orders"
 CONTROL_LANE = "control"
 BATCH_ORDERS_MAX = 500
 
-REPLAYED_HEADER = "idempotency-replayed"
 
 Orders = Batcher[OrderCommand, Created]
 Changes = Batcher[Change, Changed]
@@ -42,7 +41,7 @@ class OrderDesk:
         command = OrderCommand(request, context.user)
         created = await self._orders.submit(ORDERS_LANE, command, deadline=deadline_of(context, self._clock))
         if created.replayed:
-            context.set_initial_metadata(REPLAYED_HEADER, "true")
+            context.mark_replayed()
         return create_response(created.snapshot, created.position)
 
     async def batch_create_orders(self, request: order_service_pb2.BatchCreateOrdersRequest, context: CallContext) -> Serialized:

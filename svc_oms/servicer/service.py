@@ -13,7 +13,7 @@ from kernel.server_context import CallContext
 from kernel.streams import EnvelopeStream, ResumeTokens, heartbeat_seconds
 from svc_oms.servicer.changes import Changed
 from svc_oms.servicer.creates import foreign_account
-from svc_oms.servicer.entry import REPLAYED_HEADER, OrderDesk, deadline_of
+from svc_oms.servicer.entry import OrderDesk, deadline_of
 from svc_oms.servicer.feed import OrderFeed, OrderSource
 from svc_oms.servicer.queries import OrderQueries
 from svc_oms.servicer.requests import OrderRequests
@@ -100,6 +100,6 @@ class OrderServicer:
 
 def _answer(response_type: type[R], changed: Changed, context: CallContext) -> R:
     if changed.replayed:
-        context.set_initial_metadata(REPLAYED_HEADER, "true")
+        context.mark_replayed()
     assert isinstance(changed.response, response_type)
     return changed.response

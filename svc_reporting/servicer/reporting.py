@@ -24,7 +24,6 @@ from svc_reporting.store.data import DataStore
 from svc_reporting.store.reports import Asked, ReportStore
 from trademesh.reporting.v1 import reporting_service_pb2 as pb
 
-REPLAYED_HEADER = "idempotency-replayed"
 REACH_SECONDS = 5.0
 PAGE_SIZE_MAX = 500
 PARTS_AT_ONCE = 8
@@ -134,7 +133,7 @@ def _replayed(asked: Asked, context: CallContext) -> operations_pb2.Operation:
             "the operation of this request was deleted; ask again under another request_id",
             metadata={"resource_type": "operation", "resource_name": name},
         )
-    context.set_initial_metadata(REPLAYED_HEADER, "true")
+    context.mark_replayed()
     return codec.write_operation(asked.report)
 
 

@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from kernel.keyed_requests import Request, Written
 from kernel.server_context import CallContext
 from svc_risk.codec.resources import command_hash
-from svc_risk.store.administration import AdministrationStore, Change, Request, Written
-
-REPLAYED_HEADER = "idempotency-replayed"
+from svc_risk.store.administration import AdministrationStore, Change
 
 Response = TypeVar("Response", bound=Message)
 
@@ -28,5 +27,5 @@ async def write(
     key = Request(request.request_id.lower(), command_hash(user.tenant, user.principal, request), response_type)
     written = await store.write(key, work)
     if written.replayed:
-        context.set_initial_metadata(REPLAYED_HEADER, "true")
+        context.mark_replayed()
     return written

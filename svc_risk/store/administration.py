@@ -6,14 +6,14 @@ A change takes the policy's lock first, so that changes happen one after the oth
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
 from google.protobuf.message import Message
 
-from kernel.errors import AlreadyExistsError, NotFoundError, Reason
+from kernel.errors import NotFoundError, Reason
 from kernel.events.postgres import PostgresEventStore
+from kernel.keyed_requests import Request, Response, Written
 from kernel.ports import Commit, LogPosition, NewEvent, StreamAppend
 from kernel.postgres import Database, Transaction
 from svc_risk.codec.events import exposure_stream
@@ -60,24 +60,6 @@ ON CONFLICT (scope, scope_id) DO UPDATE SET
     status = excluded.status, version = excluded.version, principal = excluded.principal, comment = excluded.comment,
     cancel_open_orders = excluded.cancel_open_orders, update_time = excluded.update_time
 """
-
-Response = TypeVar("Response", bound=Message)
-
-
-@dataclass(frozen=True, slots=True)
-class Request(Generic[Response]):
-    """One write: the client's key, what it stands for, and the type of its answer."""
-
-    request_id: str
-    command_hash: bytes
-    response_type: type[Response]
-
-
-class Written(NamedTuple, Generic[Response]):
-    """The answer to a write; `replayed` when it is the recorded one of an earlier call."""
-
-    response: Response
-    replayed: bool
 
 
 class Change:
@@ -169,7 +151,7 @@ class AdministrationStore:
             known = await transaction.fetchrow(_KNOWN, request.request_id)
             assert known is not None
             if known["command_hash"] is not None:
-                return Written(_replayed(request, known["command_hash"], known["answer"]), replayed=True)
+                return request.replayed(known["command_hash"], known["answer"])
             change = Change(transaction, known["moment"])
             response: Any = await work(change)
             position = await self._append(transaction, change)
@@ -215,12 +197,6 @@ class AdministrationStore:
         if not isinstance(outcome, LogPosition):
             raise outcome
         return outcome
-
-
-def _replayed(request: Request[Response], command_hash: bytes, answer: bytes) -> Response:
-    if command_hash != request.command_hash:
-        raise AlreadyExistsError(Reason.IDEMPOTENCY_KEY_REUSED, "the request id was used for another command; nothing was done")
-    return request.response_type.FromString(answer)
 
 
 def _calendar(calendar: TradingCalendar) -> tuple[str, str, str, list[str]]:

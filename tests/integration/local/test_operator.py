@@ -13,9 +13,10 @@ import pytest
 
 from kernel.errors import NotFoundError, OutcomeUnknownError, Reason, TrademeshError, UnavailableError
 from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER
+from kernel.server_context import REPLAYED_HEADER
 from kernel.status import DETAILS_KEY, status_code, to_status
 from mesh.local.layout import Layout, SupervisorLock
-from mesh.local.operator import REPLAYED_HEADER, SECRET_FILE, Caller, Operator, endpoints
+from mesh.local.operator import SECRET_FILE, Caller, Operator, endpoints
 from mesh.local.report import InstanceReport, MeshReport, Phase, State
 from mesh.local.sidecar import write_secrets
 from trademesh.oms.v1 import order_service_pb2
