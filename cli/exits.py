@@ -64,7 +64,7 @@ _CODES: tuple[tuple[type[TrademeshError], Exit], ...] = (
 
 _NEXT_BY_REASON = {
     Reason.ACCOUNT_NOT_ALLOWED: "`trademesh accounts list` shows the accounts there are; `--tenant` and `--as` choose whom to act as.",
-    Reason.ROLE_REQUIRED: "Choose a role that may do this with --role (trader, risk-officer, admin, viewer).",
+    Reason.ROLE_REQUIRED: "Choose a role that may do this with --role; the error's metadata names them.",
     Reason.INSTRUMENT_NOT_FOUND: "`trademesh instruments` shows what trades.",
     Reason.PRICE_OFF_TICK: "`trademesh instruments` shows the tick; use a multiple of it.",
     Reason.QUANTITY_OFF_LOT: "`trademesh instruments` shows the lot; use a multiple of it.",

@@ -1,4 +1,4 @@
-"""The way from the command line to the services. With the edge, a `Transport` that carries a token takes this one's place."""
+"""The way from the command line to the services: through the edge (`cli.edge`); tests give their own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Generic, Protocol
 
 from cli.rpcs import Request, Response, Rpc
-from mesh.local.layout import Layout
-from mesh.local.operator import Caller, Operator
 
 
 @dataclass(frozen=True)
@@ -33,32 +31,3 @@ class Transport(Protocol):
     def close(self) -> None:
         """Give up all connections."""
         ...
-
-
-class PrivateSocketTransport:
-    """Reaches the services of this machine's mesh on their private sockets, as the operator who owns them.
-
-    Args:
-        layout: where the mesh keeps its state.
-        caller: whom to act as; nobody checks a token here.
-        timeout_seconds: bound of a unary call.
-    """
-
-    def __init__(self, layout: Layout, caller: Caller, *, timeout_seconds: float = 10.0) -> None:
-        self._operator = Operator(layout, caller)
-        self._timeout_seconds = timeout_seconds
-
-    def call(self, rpc: Rpc[Request, Response], request: Request) -> Reply[Response]:
-        """Call a unary RPC."""
-        answer = self._operator.call(
-            rpc.service, rpc.path, request, rpc.response_type, repeatable=rpc.repeatable, timeout_seconds=self._timeout_seconds
-        )
-        return Reply(answer.message, answer.replayed)
-
-    def stream(self, rpc: Rpc[Request, Response], request: Request) -> Iterator[Response]:
-        """Call a server-streaming RPC."""
-        return self._operator.stream(rpc.service, rpc.path, request, rpc.response_type)
-
-    def close(self) -> None:
-        """Give up all connections."""
-        self._operator.close()

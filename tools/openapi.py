@@ -19,7 +19,7 @@ _PATH_VARIABLE = re.compile(r"\{([a-z0-9_.]+)(?:=[^}]*)?\}")
 _STATUS = ".google.rpc.Status"
 _HTTP_BODY = ".google.api.HttpBody"
 _DESCRIPTION = (
-    "Orders, risk and reference data over REST, transcoded from gRPC. Decimals and 64-bit integers are strings; field names are "
+    "Every service of the mesh over REST, transcoded from gRPC. Decimals and 64-bit integers are strings; field names are "
     "snake_case; unset fields may be left out. Errors are google.rpc.Status with an ErrorInfo whose reason the reference lists."
 )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from mesh.edge.options import EdgeOptions
+from mesh.local.ca import flip
 from mesh.local.compiler.documents import Documents
-from mesh.local.compiler.tls import CURRENT
+from mesh.local.embedded import write_private
+from mesh.local.state import own_directory
 
 BOOTSTRAP_FILE = "bootstrap.json"
 DRAIN_SECONDS = 40
@@ -35,39 +36,6 @@ def publish(options: EdgeOptions, documents: Documents) -> None:
 
     The directory is the owner's (0700), because the documents name sockets and keys.
     """
-    folder = options.configuration
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _replace(folder / BOOTSTRAP_FILE, json.dumps(documents.bootstrap))
-    flip(folder, {name: json.dumps(document) for name, document in documents.files().items()})
-
-
-def flip(folder: Path, files: dict[str, str]) -> None:
-    """Write files into a fresh generation and let `folder`/current lead there, in one step that Envoy sees; the one before goes away."""
-    link = folder / CURRENT
-    before = Path(os.readlink(link)).name if link.is_symlink() else None
-    name = "b" if before == "a" else "a"
-    fresh = folder / name
-    _remove(fresh)
-    fresh.mkdir(mode=0o700)
-    for file, text in files.items():
-        _replace(fresh / file, text)
-    scratch = folder / f"{CURRENT}.new"
-    scratch.unlink(missing_ok=True)
-    scratch.symlink_to(name)
-    scratch.replace(link)
-
-
-def _replace(path: Path, text: str) -> None:
-    scratch = path.with_name(f"{path.name}.new")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    scratch.replace(path)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_dir():
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+    folder = own_directory(options.configuration)
+    write_private(folder / BOOTSTRAP_FILE, json.dumps(documents.bootstrap))
+    flip(folder, documents.files())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +47,16 @@ class Topology:
 
     Attributes:
         proxies: the sidecars.
-        identities: certificate directories of workloads without a sidecar of ours, by service account.
         edge: the gateway; None for a mesh without one.
     """
 
     proxies: tuple[Proxy, ...]
-    identities: Mapping[str, Path] = field(default_factory=dict)
     edge: EdgeSite | None = None
 
     def write(self, path: Path) -> None:
         """Write it, mode 0600: it holds the sidecars' secrets."""
         document = {
             "proxies": [_document(proxy) for proxy in self.proxies],
-            "identities": {account: str(directory) for account, directory in self.identities.items()},
             "edge": None if self.edge is None else _edge_document(self.edge),
         }
         write_private(path, json.dumps(document, indent=1))
@@ -72,9 +69,8 @@ class Topology:
             OSError, ValueError, KeyError: it is not there, or not of that form.
         """
         document = json.loads(path.read_text())
-        identities = {account: Path(directory) for account, directory in document["identities"].items()}
         edge = None if document["edge"] is None else _edge(document["edge"])
-        return cls(tuple(_proxy(entry) for entry in document["proxies"]), identities, edge)
+        return cls(tuple(_proxy(entry) for entry in document["proxies"]), edge)
 
 
 def _edge_document(site: EdgeSite) -> dict[str, Any]:

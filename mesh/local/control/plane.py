@@ -144,7 +144,6 @@ class ControlPlane:
         assert self._authority is not None, "start first"
         assert self._manifests is not None, "start first"
         accounts = {proxy.certificates: proxy.service_account for proxy in self._topology.proxies}
-        accounts |= {directory: account for account, directory in self._topology.identities.items()}
         if self._edge is not None and self._topology.edge is not None:
             accounts[self._topology.edge.identity] = SERVICE_ACCOUNT
             self._edge.rotate()

@@ -28,9 +28,10 @@ from kernel.identity import PEER_HEADER, SECRET_HEADER, xfcc
 from mesh.edge.access import Grant, load
 from mesh.edge.contract import Contract, installed
 from mesh.edge.documents import CERTIFICATE_FILE, documents, server_certificate
-from mesh.edge.launch import DRAIN_SECONDS, command, flip, publish
+from mesh.edge.launch import DRAIN_SECONDS, command, publish
 from mesh.edge.options import EdgeOptions, Limits
 from mesh.edge.routes import GATEWAY, authority
+from mesh.local.ca import flip
 from tests.integration.edge.backend import SECRET
 
 ISSUER = "https://idp.test"
@@ -284,7 +285,7 @@ def write_certificate(folder: Path) -> Path:
     chain, private = tls / f"{number}.pem", tls / f"{number}.key"
     chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    flip(tls, {CERTIFICATE_FILE: json.dumps(server_certificate(chain.read_text(), private.read_text()))})
+    flip(tls, {CERTIFICATE_FILE: server_certificate(chain.read_text(), private.read_text())})
     return chain
 
 

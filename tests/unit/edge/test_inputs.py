@@ -12,7 +12,6 @@ from mesh.edge.access import AccessError, load
 from mesh.edge.contract import Contract, ContractError, installed
 from mesh.edge.descriptor import served_part
 from mesh.edge.documents import documents
-from mesh.edge.launch import flip
 from mesh.edge.lua_tables import script
 from mesh.edge.options import EdgeOptions, Limits
 from mesh.edge.routes import RouteError
@@ -120,14 +119,6 @@ def test_two_methods_of_one_door_are_refused() -> None:
     methods = installed().methods("trademesh.oms.v1.OrderService")
     with pytest.raises(ContractError, match="shares its door"):
         script([*methods, *methods], (), body_bytes_max=1, depth_max=1)
-
-
-def test_a_generation_replaces_the_one_before(tmp_path: Path) -> None:
-    for number in range(3):
-        flip(tmp_path, {"a.json": str(number)})
-        assert (tmp_path / "current" / "a.json").read_text() == str(number)
-        assert ((tmp_path / "current" / "a.json").stat().st_mode & 0o777) == 0o600
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "current"]
 
 
 def test_the_transcoders_part_of_the_contract_has_bindings_and_no_rules() -> None:

@@ -143,7 +143,7 @@ def test_a_block_of_addresses_that_somebody_is_in_is_left_alone(tmp_path: Path) 
 
 def test_a_topology_survives_its_file(layout: Layout, tmp_path: Path) -> None:
     write_secrets(layout, ["svc_oms-0"])
-    topology = Topology(proxies(layout, {"svc_oms": ["svc_oms-0"]}, {"svc_oms": {8080: "http.sock"}}), {"edge": tmp_path})
+    topology = Topology(proxies(layout, {"svc_oms": ["svc_oms-0"]}, {"svc_oms": {8080: "http.sock"}}))
     topology.write(tmp_path / "topology.json")
     assert Topology.read(tmp_path / "topology.json") == topology
     assert (tmp_path / "topology.json").stat().st_mode & 0o077 == 0

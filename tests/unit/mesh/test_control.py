@@ -13,13 +13,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from mesh.edge.documents import CERTIFICATE_FILE
 from mesh.local.compiler import ManifestError
 from mesh.local.compiler.documents import LISTENERS_FILE
 from mesh.local.compiler.tls import CURRENT, IDENTITY_FILE
 from mesh.local.control.keys import IssuerKeys, KeysError, check, fetch, nobody
 from mesh.local.control.plane import BOOTSTRAP_FILE, ControlPlane, Paths
 from mesh.local.sidecar import MANIFESTS
-from mesh.local.topology import Topology
+from mesh.local.topology import EdgeSite, Topology
 from tests.unit.mesh.workloads import proxy
 
 URI = "http://127.0.0.1:1/jwks"
@@ -57,18 +58,29 @@ class FakeIssuer:
 
 
 class Running:
-    """A control plane over two sidecars and the edge's certificate, in a directory of its own."""
+    """A control plane over two sidecars and the edge, in a directory of its own."""
 
     def __init__(self, root: Path) -> None:
         self.clock, self.issuer = Clock(), FakeIssuer()
         self.proxies = (proxy("svc_oms-0", "svc-oms", 1, root=root), proxy("svc_risk-0", "svc-risk", 2, root=root))
-        self.edge = root / "edge" / "certificates"
+        edge = root / "edge"
+        self.edge = EdgeSite(
+            address="127.0.0.1",
+            port=8443,
+            names=("localhost",),
+            identity=edge / "identity",
+            certificates=edge / "certificates",
+            configuration=edge / "configuration",
+            admin_socket=edge / "admin.sock",
+            authority_file=root / "authority.pem",
+            access_log=edge / "access.jsonl",
+        )
         self.manifests = root / "manifests"
         self.kept = root / "keys.json"
         if not self.manifests.exists():
             shutil.copytree(MANIFESTS, self.manifests)
         self.plane = ControlPlane(
-            Topology(self.proxies, {"edge": self.edge}),
+            Topology(self.proxies, self.edge),
             Paths(self.manifests, root / "ca", self.kept, root / "edge-ca"),
             issuer="http://127.0.0.1:1",
             keys=IssuerKeys(URI, self.kept, self.issuer),
@@ -81,7 +93,8 @@ class Running:
         return (self.proxies[0].configuration / CURRENT / LISTENERS_FILE).read_text()
 
     def generations(self) -> list[str]:
-        return [str(directory.joinpath(CURRENT).readlink()) for directory in (*(p.certificates for p in self.proxies), self.edge)]
+        directories = (*(proxy.certificates for proxy in self.proxies), self.edge.identity, self.edge.certificates)
+        return [str(directory.joinpath(CURRENT).readlink()) for directory in directories]
 
 
 @pytest.fixture
@@ -96,17 +109,19 @@ def test_a_sidecar_can_start_once_the_plane_has(running: Running) -> None:
         assert (sidecar.certificates / CURRENT / IDENTITY_FILE).exists()
         for path in (sidecar.configuration / BOOTSTRAP_FILE, sidecar.configuration / CURRENT / LISTENERS_FILE):
             assert path.stat().st_mode & 0o077 == 0, "it holds the sidecar's secret"
-    assert (running.edge / CURRENT / IDENTITY_FILE).exists()
+    assert (running.edge.identity / CURRENT / IDENTITY_FILE).exists()
+    assert (running.edge.certificates / CURRENT / CERTIFICATE_FILE).exists()
+    assert (running.edge.configuration / BOOTSTRAP_FILE).exists()
 
 
 def test_certificates_are_replaced_at_half_of_their_life(running: Running) -> None:
     running.plane.start()
     running.clock.advance(minutes=29, seconds=59)
     running.plane.step()
-    assert running.generations() == ["00000001"] * 3
+    assert running.generations() == ["00000001"] * 4
     running.clock.advance(seconds=1)
     running.plane.step()
-    assert running.generations() == ["00000002"] * 3
+    assert running.generations() == ["00000002"] * 4
 
 
 def test_until_the_issuer_answers_nobodys_keys_are_in_force(running: Running) -> None:
@@ -188,7 +203,7 @@ def test_a_wrong_manifest_stops_the_start_and_writes_nothing(running: Running) -
     with pytest.raises(ManifestError, match=r"svc-oms\.yaml: object\.metadata: is required"):
         running.plane.start()
     assert not running.proxies[0].configuration.exists()
-    assert not running.edge.exists()
+    assert not running.edge.identity.exists()
 
 
 def test_a_manifest_that_goes_wrong_later_leaves_the_last_good_one_in_force(running: Running, caplog: pytest.LogCaptureFixture) -> None:
