@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import pytest
@@ -11,17 +13,31 @@ import pytest
 from mesh.local.harness import LocalMesh
 from tests.e2e.edge.client import Client
 
+_CLOSE_SECONDS_MAX = 10.0
 
-@pytest.fixture(autouse=True)
-def goodbyes() -> Iterator[None]:
-    """Let connections that the loop's end has cut in their TLS goodbye be noticed here, where that is expected, and not in a later test."""
-    yield
-    gc.collect()
+
+@asynccontextmanager
+async def _hanging_up() -> AsyncIterator[aiohttp.TCPConnector]:
+    """Give connections that end with the block: closing one in TLS waits for a goodbye that comes after all the edge has left to say."""
+    opened: list[socket.socket] = []
+
+    def open_one(address: aiohttp.AddrInfoType) -> socket.socket:
+        opened.append(socket.socket(*address[:3]))
+        return opened[-1]
+
+    yield aiohttp.TCPConnector(socket_factory=open_one)
+    for one in opened:
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+    async with asyncio.timeout(_CLOSE_SECONDS_MAX):
+        while any(one.fileno() != -1 for one in opened):
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
 async def client(mesh: LocalMesh) -> AsyncIterator[Client]:
     """Return a client at the edge of the running mesh."""
     mesh.await_ready()
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+    limit = aiohttp.ClientTimeout(total=30)
+    async with _hanging_up() as connector, aiohttp.ClientSession(connector=connector, timeout=limit) as session:
         yield Client(mesh, session)

@@ -14,8 +14,7 @@ from mesh.local.sidecar import GRPC_PORT
 from tests.e2e.edge.client import ORDERS, Client
 from trademesh.oms.v1 import order_service_pb2
 
-# TLS says goodbye after aiohttp's session has ended, which the loop's end then cuts.
-pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.e2e
 
 LIST = "/trademesh.oms.v1.OrderService/ListOrders"
 CREATE = "/trademesh.oms.v1.OrderService/CreateOrder"

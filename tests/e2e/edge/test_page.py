@@ -10,8 +10,7 @@ import pytest
 
 from tests.e2e.edge.client import Client
 
-# TLS says goodbye after aiohttp's session has ended, which the loop's end then cuts.
-pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.e2e
 
 BROWSER = shutil.which("chromium")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors", "--hide-scrollbars", "--window-size=1280,1600")

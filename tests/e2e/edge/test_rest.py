@@ -20,8 +20,7 @@ from tests.e2e.edge.client import ORDERS, STRANGER, Client, order
 from trademesh.oms.v1 import order_service_pb2
 from trademesh.type.v1 import order_terms_pb2
 
-# TLS says goodbye after aiohttp's session has ended, which the loop's end then cuts.
-pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.e2e
 
 EDGE_OWN_BYTES_MAX = 36 * 1024 * 1024
 REQUESTS = 1_000

@@ -12,8 +12,7 @@ import pytest
 from tests.e2e.conftest import ORIGIN
 from tests.e2e.edge.client import ORDERS, SUBPROTOCOL, Client, order
 
-# TLS says goodbye after aiohttp's session has ended, which the loop's end then cuts.
-pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = pytest.mark.e2e
 
 STREAM = "trademesh.oms.v1.OrderService/StreamOrderEvents"
 
