@@ -4,7 +4,7 @@
     found = documents(options, installed(), outbound.clusters, outbound.routes)
 
 `found.bootstrap` is what Envoy is started with; `found.files()` go into `options.configuration`/current, and are read again when that link
-is replaced: new keys, routes or limits need no restart.
+is replaced. New routes or limits need no restart, and new keys not even new connections.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mesh.edge import access, filters, refusals
-from mesh.edge.contract import Contract
+from mesh.edge.contract import Contract, Method
 from mesh.edge.descriptor import served_part
 from mesh.edge.lua_tables import lines_script, script
 from mesh.edge.options import EdgeOptions
 from mesh.edge.routes import PASSED_PATHS, PUBLIC_PATHS, SOCKET_PATH, virtual_host
-from mesh.local.compiler.documents import CLUSTERS_FILE, LISTENERS_FILE, Documents
-from mesh.local.compiler.tls import CURRENT
+from mesh.local.compiler.documents import CLUSTERS_FILE, LISTENERS_FILE, Documents, discovered
+from mesh.local.compiler.tls import watched
 
 Json = dict[str, Any]
 
@@ -58,16 +58,23 @@ def documents(
     if grants is None:
         grants = access.load(contract)
     methods = [grant.method for grant in grants]
-    services = sorted({method.descriptor.containing_service.full_name for method in methods})
-    descriptor_set = served_part(contract.descriptor_set, services)
-    lines, events = (filters.transcoder(options, descriptor_set, services, sse=sse) for sse in (False, True))
+    lines = _transcoder(options, contract, methods, sse=False)
+    events = _transcoder(options, contract, [method for method in methods if method.streams_json], sse=True)
     host = virtual_host(options, grants, mesh_routes, sse=events)
     checks = script(methods, PASSED_PATHS, body_bytes_max=options.limits.body_bytes_max, depth_max=options.limits.json_depth_max)
-    chain = filters.http_filters(
-        options, script=checks, lines=lines_script(), transcoder=lines, public=PUBLIC_PATHS, tickets=(SOCKET_PATH,)
-    )
+    # By reference: new keys must cost nobody a stream, and a second listener's memory is as much as the first's.
+    tokens = filters.tokens(options, public=PUBLIC_PATHS, tickets=(SOCKET_PATH,))
+    asked = discovered(options.configuration, tokens)
+    chain = filters.http_filters(options, tokens=asked, script=checks, lines=lines_script(), transcoder=lines)
     called = {route["route"].get("cluster") for route in host["routes"]}
-    return Documents(_bootstrap(options), (_listener(options, host, chain),), tuple(item for item in clusters if item["name"] in called))
+    used = tuple(item for item in clusters if item["name"] in called)
+    return Documents(_bootstrap(options), (_listener(options, host, chain),), used, (tokens,))
+
+
+def _transcoder(options: EdgeOptions, contract: Contract, methods: Sequence[Method], *, sse: bool) -> Json:
+    part = served_part(contract.descriptor_set, {method.descriptor.full_name for method in methods})
+    services = sorted({method.descriptor.containing_service.full_name for method in methods})
+    return filters.transcoder(options, part, services, sse=sse)
 
 
 def server_certificate(chain: str, key: str) -> Json:
@@ -147,8 +154,7 @@ def _stripped() -> Json:
 
 
 def _tls(options: EdgeOptions) -> Json:
-    source = {"path": str(options.certificates / CURRENT / CERTIFICATE_FILE), "watched_directory": {"path": str(options.certificates)}}
-    certificate = {"name": _CERTIFICATE, "sds_config": {"path_config_source": source, "resource_api_version": "V3"}}
+    certificate = {"name": _CERTIFICATE, "sds_config": watched(options.certificates, CERTIFICATE_FILE)}
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -193,13 +199,6 @@ def _access_log(options: EdgeOptions) -> Json:
 
 
 def _bootstrap(options: EdgeOptions) -> Json:
-    def watched(file: str) -> Json:
-        path = str(options.configuration / CURRENT / file)
-        return {
-            "path_config_source": {"path": path, "watched_directory": {"path": str(options.configuration)}},
-            "resource_api_version": "V3",
-        }
-
     connections = "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
     monitor = {"@type": connections, "max_active_downstream_connections": options.limits.connections_max}
     return {
@@ -207,7 +206,10 @@ def _bootstrap(options: EdgeOptions) -> Json:
         "admin": {"address": {"pipe": {"path": str(options.admin_socket), "mode": _OWNER_ONLY}}},
         # What reading the documents took goes back to the kernel; without that it stays for good.
         "memory_allocator_manager": {"bytes_to_release": _RELEASED_BYTES, "memory_release_interval": "1s"},
-        "dynamic_resources": {"lds_config": watched(LISTENERS_FILE), "cds_config": watched(CLUSTERS_FILE)},
+        "dynamic_resources": {
+            "lds_config": watched(options.configuration, LISTENERS_FILE),
+            "cds_config": watched(options.configuration, CLUSTERS_FILE),
+        },
         "overload_manager": {
             "resource_monitors": [{"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": monitor}]
         },

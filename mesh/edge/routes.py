@@ -94,9 +94,9 @@ def _waiting(options: EdgeOptions) -> Json:
 
 
 def _event_door(options: EdgeOptions, sse: Json) -> Json:
-    """The same for clients that accept Server-Sent Events: another style of streams, and no difference for single answers."""
+    """The same for streams of clients that accept Server-Sent Events: another style of transcoding, which knows streams alone."""
     wanted = {"name": "accept", "string_match": {"contains": "text/event-stream", "ignore_case": True}}
-    match = {"prefix": "/v1/", "headers": [wanted]}
+    match = {"safe_regex": {"regex": "/v1/.*:stream"}, "headers": [wanted]}
     return {"name": "events", "match": match, "typed_per_filter_config": {filters.TRANSCODER: sse}, **_waiting(options)}
 
 

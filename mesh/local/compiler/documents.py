@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mesh.local.compiler import tls
@@ -11,6 +12,7 @@ from mesh.local.compiler.proxies import Proxy
 
 LISTENERS_FILE = "listeners.json"
 CLUSTERS_FILE = "clusters.json"
+FILTERS_FILE = "filters.json"
 CONNECTIONS_MAX = 8_192
 """Downstream connections that one sidecar takes."""
 
@@ -19,23 +21,41 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Documents:
-    """The configuration of one Envoy, as JSON values. `listeners` and `clusters` are plain resources."""
+    """The configuration of one Envoy, as JSON values.
+
+    Attributes:
+        bootstrap: what it is started with.
+        listeners: plain resources.
+        clusters: plain resources.
+        filters: HTTP filters that the listeners only refer to (`discovered`): one that changes leaves the listener and its connections.
+    """
 
     bootstrap: Json
     listeners: tuple[Json, ...]
     clusters: tuple[Json, ...]
+    filters: tuple[Json, ...] = ()
 
     def static(self) -> Json:
         """Return one document that holds it all, for `envoy --mode validate`, which looks at no dynamic file."""
         bootstrap = {key: value for key, value in self.bootstrap.items() if key != "dynamic_resources"}
-        return {**bootstrap, "static_resources": {"listeners": list(self.listeners), "clusters": list(self.clusters)}}
+        whole = {found["name"]: found for found in self.filters}
+        listeners = [_resolved(listener, whole) for listener in self.listeners]
+        return {**bootstrap, "static_resources": {"listeners": listeners, "clusters": list(self.clusters)}}
 
     def files(self) -> dict[str, Json]:
         """Return the discovery responses, by file name."""
         return {
             LISTENERS_FILE: _response("envoy.config.listener.v3.Listener", self.listeners),
             CLUSTERS_FILE: _response("envoy.config.cluster.v3.Cluster", self.clusters),
+            **({FILTERS_FILE: _response("envoy.config.core.v3.TypedExtensionConfig", self.filters)} if self.filters else {}),
         }
+
+
+def discovered(directory: Path, resource: Json) -> Json:
+    """Return the reference that a listener has to an HTTP filter in `filters`."""
+    source = tls.watched(directory, FILTERS_FILE)
+    kinds = [resource["typed_config"]["@type"]]
+    return {"name": resource["name"], "config_discovery": {"config_source": source, "type_urls": kinds}}
 
 
 def bootstrap(proxy: Proxy) -> Json:
@@ -64,6 +84,14 @@ def bootstrap(proxy: Proxy) -> Json:
             ]
         },
     }
+
+
+def _resolved(value: Any, whole: dict[str, Json]) -> Any:
+    if isinstance(value, list):
+        return [_resolved(item, whole) for item in value]
+    if isinstance(value, dict):
+        return whole[value["name"]] if "config_discovery" in value else {key: _resolved(item, whole) for key, item in value.items()}
+    return value
 
 
 def _response(kind: str, resources: tuple[Json, ...]) -> Json:

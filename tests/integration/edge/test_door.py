@@ -236,7 +236,24 @@ def test_new_keys_need_no_restart(backend: Backend, orders: Orders) -> None:
         assert edge.process.poll() is None
 
 
-def test_an_open_stream_ends_within_the_drain_time_of_new_keys_and_no_request_fails(backend: Backend, orders: Orders) -> None:
+def test_an_open_stream_outlives_new_keys(backend: Backend, orders: Orders) -> None:
+    drain_seconds, silent_seconds = 1, 3.0
+    orders.events = [oms.StreamOrderEventsResponse(sequence=1), silent_seconds, oms.StreamOrderEventsResponse(sequence=2)]
+    with running({"svc-oms": backend.socket}, drain_seconds=drain_seconds) as edge, edge.channel() as channel:
+        stream = channel.unary_stream("/trademesh.oms.v1.OrderService/StreamOrderEvents")
+        request = oms.StreamOrderEventsRequest(account_id="ACC-1").SerializeToString()
+        open_stream = stream(request, metadata=edge.metadata())
+        next(open_stream)
+        withdrawn, new = edge.issuer.token(), Issuer("k2")
+        edge.deploy(replace(edge.options, jwks=json.dumps({"keys": [new.jwk()]})))
+        until(lambda: edge.call("GET", PATH, token=withdrawn).status == 401)
+        assert edge.call("GET", PATH, token=new.token()).status == 200
+        # It ends with its token, which the service minds.
+        assert oms.StreamOrderEventsResponse.FromString(next(open_stream)).sequence == 2
+        assert open_stream.code() is grpc.StatusCode.OK
+
+
+def test_an_open_stream_ends_within_the_drain_time_of_a_new_listener_and_no_request_fails(backend: Backend, orders: Orders) -> None:
     drain_seconds, silent_seconds = 2, 30.0
     orders.events = [oms.StreamOrderEventsResponse(sequence=1), silent_seconds, oms.StreamOrderEventsResponse(sequence=2)]
     with running({"svc-oms": backend.socket}, drain_seconds=drain_seconds) as edge, edge.channel() as channel:
@@ -246,7 +263,7 @@ def test_an_open_stream_ends_within_the_drain_time_of_new_keys_and_no_request_fa
         next(open_stream)
         ended = threading.Event()
         open_stream.add_callback(ended.set)
-        edge.deploy(replace(edge.options, jwks=json.dumps({"keys": [edge.issuer.jwk(), Issuer("k2").jwk()]})))
+        edge.deploy(replace(edge.options, origins=("https://desk.test",)))
         changed = time.monotonic()
         while not ended.is_set():
             assert edge.call("GET", PATH).status == 200

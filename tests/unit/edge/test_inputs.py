@@ -125,10 +125,27 @@ def test_the_transcoders_part_of_the_contract_has_bindings_and_no_rules() -> Non
     from google.protobuf import descriptor_pb2
 
     whole = installed()
-    part = served_part(whole.descriptor_set, ["trademesh.oms.v1.OrderService", "google.longrunning.Operations"])
+    orders, operations = "trademesh.oms.v1.OrderService", "google.longrunning.Operations"
+    wanted = {one.descriptor.full_name for service in (orders, operations) for one in whole.methods(service)}
+    part = served_part(whole.descriptor_set, wanted)
     files = {file.name for file in descriptor_pb2.FileDescriptorSet.FromString(part).file}
     assert not files & {"buf/validate/validate.proto", "trademesh/oms/v1/events.proto", "trademesh/risk/v1/risk_service.proto"}
     assert {"google/rpc/error_details.proto", "google/protobuf/any.proto"} <= files
     found = Contract(part)
-    for service in ("trademesh.oms.v1.OrderService", "google.longrunning.Operations"):
+    for service in (orders, operations):
         assert [(one.path, one.bindings) for one in found.methods(service)] == [(one.path, one.bindings) for one in whole.methods(service)]
+
+
+def test_the_transcoders_part_of_some_methods_has_their_types_alone() -> None:
+    from google.protobuf import descriptor_pb2
+
+    part = served_part(installed().descriptor_set, {"trademesh.reporting.v1.ReportingService.CreateReport"})
+    files = {file.name: file for file in descriptor_pb2.FileDescriptorSet.FromString(part).file}
+    (service,) = files["trademesh/reporting/v1/reporting_service.proto"].service
+    assert [method.name for method in service.method] == ["CreateReport"]
+    kinds = {f"{file.package}.{kind.name}" for file in files.values() for kind in file.message_type}
+    # What the operation carries is named in no field.
+    assert {f"trademesh.reporting.v1.{name}" for name in ("CreateReportRequest", "CreateReportMetadata", "Report")} <= kinds
+    assert "google.longrunning.Operation" in kinds
+    assert not kinds & {"google.longrunning.ListOperationsRequest", "trademesh.reporting.v1.GetReportRequest"}
+    assert Contract(part).methods("trademesh.reporting.v1.ReportingService")
