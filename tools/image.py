@@ -30,7 +30,10 @@ class Method:
 
 
 class Image:
-    """Messages, enums, services and comments of a serialized FileDescriptorSet that includes its imports."""
+    """Messages, enums, services and comments of a serialized FileDescriptorSet that includes its imports.
+
+    `methods` are those of the contract's own packages, `foreign_methods` those of the packages that it imports.
+    """
 
     def __init__(self, serialized: bytes) -> None:
         self._pool = descriptor_pool.DescriptorPool()
@@ -44,6 +47,7 @@ class Image:
         self.enums: dict[str, descriptor_pb2.EnumDescriptorProto] = {}
         self.extensions: dict[str, descriptor_pb2.FieldDescriptorProto] = {}
         self.methods: list[Method] = []
+        self.foreign_methods: list[Method] = []
         self.own: set[str] = set()
         self.comments: dict[str, str] = {}
         for file in self.files:
@@ -84,11 +88,12 @@ class Image:
             self.enums[f"{file.package}.{enum.name}"] = enum
         for extension in file.extension:
             self.extensions[f"{file.package}.{extension.name}"] = extension
-        if not file.name.startswith(OWN_PREFIX):
-            return
-        self.own.update([*self.messages][before[0] :], [*self.enums][before[1] :])
+        own = file.name.startswith(OWN_PREFIX)
+        if own:
+            self.own.update([*self.messages][before[0] :], [*self.enums][before[1] :])
+        methods = self.methods if own else self.foreign_methods
         for service in file.service:
-            self.methods += [Method(f"{file.package}.{service.name}.{method.name}", service, method) for method in service.method]
+            methods += [Method(f"{file.package}.{service.name}.{method.name}", service, method) for method in service.method]
 
     def _read_message(self, full_name: str, message: descriptor_pb2.DescriptorProto) -> None:
         self.messages[full_name] = message

@@ -15,7 +15,17 @@ from tools.image import Image, Method
 from tools.openapi_schema import Schema, Schemas
 
 _Field = descriptor_pb2.FieldDescriptorProto
-_PATH_VARIABLE = re.compile(r"\{([a-z0-9_.]+)(?:=[^}]*)?\}")
+_PATH_VARIABLE = re.compile(r"\{([a-z0-9_.]+)(?:=([^}]*))?\}")
+_WILDCARDS = ("*", "**")
+_OPERATIONS = "google.longrunning.Operations"
+"""A service of another package that the mesh serves. Its descriptor comes without comments, so its texts are here."""
+_OPERATIONS_TEXTS = {
+    _OPERATIONS: "Work that goes on after its call: reports being made.",
+    f"{_OPERATIONS}.ListOperations": "List the caller's operations, newest first; `filter` is `done=true`, `done=false` or nothing.",
+    f"{_OPERATIONS}.GetOperation": "Say how far an operation is; done, it holds its response or its error.",
+    f"{_OPERATIONS}.DeleteOperation": "Forget an operation that is done, with its content.",
+    f"{_OPERATIONS}.CancelOperation": "Cancel an operation; one that is not done never will be.",
+}
 _STATUS = ".google.rpc.Status"
 _HTTP_BODY = ".google.api.HttpBody"
 _DESCRIPTION = (
@@ -46,11 +56,11 @@ def document(image: Image) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     tags: dict[str, str] = {}
     for method, verb, path, rule in _bindings(image):
-        operations = paths.setdefault(_PATH_VARIABLE.sub(r"{\1}", path), {})
+        operations = paths.setdefault(_PATH_VARIABLE.sub(_template, path), {})
         if verb in operations:
             raise OpenApiError(f"{method.full_name}: {verb.upper()} {path} is bound twice")
         operations[verb] = _operation(schemas, method, path, rule)
-        tags[method.service.name] = image.comments.get(method.full_name.rpartition(".")[0], "")
+        tags[method.service.name] = _comment(image, method.full_name.rpartition(".")[0])
     schemas.reference(_STATUS)
     return {
         "openapi": "3.1.0",
@@ -66,7 +76,7 @@ def document(image: Image) -> dict[str, Any]:
 
 
 def _bindings(image: Image) -> Iterator[tuple[Method, str, str, Any]]:
-    for method in image.methods:
+    for method in (*image.methods, *(found for found in image.foreign_methods if found.full_name.startswith(f"{_OPERATIONS}."))):
         first = image.option(method.proto.options, "google.api.http")
         for rule in () if first is None else (first, *first.additional_bindings):
             verb = rule.WhichOneof("pattern")
@@ -75,10 +85,21 @@ def _bindings(image: Image) -> Iterator[tuple[Method, str, str, Any]]:
             yield method, verb, getattr(rule, verb), rule
 
 
+def _template(variable: re.Match[str]) -> str:
+    """A variable's place in a path: a pattern of one wildcard keeps the segments around it, one of none is those segments alone."""
+    name, pattern = variable.groups()
+    return "/".join(f"{{{name}}}" if part in _WILDCARDS else part for part in (pattern or "*").split("/"))
+
+
+def _comment(image: Image, full_name: str) -> str:
+    return image.comments.get(full_name) or _OPERATIONS_TEXTS.get(full_name, "")
+
+
 def _operation(schemas: Schemas, method: Method, path: str, rule: Any) -> dict[str, Any]:
     request = method.proto.input_type.removeprefix(".")
-    in_path = frozenset(_PATH_VARIABLE.findall(path))
-    comment = schemas.image.comments.get(method.full_name, "")
+    patterns = dict(_PATH_VARIABLE.findall(path))
+    in_path = frozenset(patterns)
+    comment = _comment(schemas.image, method.full_name)
     operation: dict[str, Any] = {
         "operationId": f"{method.service.name}_{method.proto.name}",
         "tags": [method.service.name],
@@ -87,7 +108,11 @@ def _operation(schemas: Schemas, method: Method, path: str, rule: Any) -> dict[s
     }
     if method.proto.options.deprecated:
         operation["deprecated"] = True
-    parameters = [_path_parameter(schemas, method, request, name) for name in sorted(in_path)]
+    parameters = [
+        _path_parameter(schemas, method, request, name, patterns[name])
+        for name in sorted(in_path)
+        if not patterns[name] or patterns[name].endswith(_WILDCARDS)
+    ]
     if rule.body != "*":
         parameters += _query_parameters(schemas, request, in_path | {rule.body})
     if parameters:
@@ -108,9 +133,12 @@ def _body(schemas: Schemas, request: str, body: str, in_path: frozenset[str]) ->
     return schemas.message(request, without=in_path) if in_path else schemas.reference(request)
 
 
-def _path_parameter(schemas: Schemas, method: Method, request: str, name: str) -> dict[str, Any]:
+def _path_parameter(schemas: Schemas, method: Method, request: str, name: str, pattern: str) -> dict[str, Any]:
     message, field = _resolve(schemas.image, method, request, name)
-    return {"name": name, "in": "path", "required": True, **_described(schemas.field(message, field))}
+    described = _described(schemas.field(message, field))
+    if "/" in pattern:
+        described["description"] = f"What follows `{pattern.rpartition('/')[0]}/` in the `{name}`."
+    return {"name": name, "in": "path", "required": True, **described}
 
 
 def _query_parameters(schemas: Schemas, message: str, without: frozenset[str], prefix: str = "") -> list[dict[str, Any]]:

@@ -101,3 +101,13 @@ def _references(node: object) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from _references(value)
+
+
+def test_operations_are_there_under_their_two_paths() -> None:
+    document = json.loads((ROOT / "gen/openapi/trademesh.json").read_text())
+    shown = {(verb, path) for path, verbs in document["paths"].items() for verb in verbs if path.startswith("/v1/operations")}
+    one = "/v1/operations/{name}"
+    assert shown == {("get", "/v1/operations"), ("get", one), ("delete", one), ("post", f"{one}:cancel")}
+    assert [parameter["name"] for parameter in document["paths"][one]["get"]["parameters"]] == ["name"]
+    assert "name" not in {parameter["name"] for parameter in document["paths"]["/v1/operations"]["get"]["parameters"]}
+    assert all(tag["description"] for tag in document["tags"])
