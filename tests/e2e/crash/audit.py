@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from tests.e2e.crash.client import Ledger
+from tests.e2e.crash.findings import AboveLimit, Doubled, Lost
 from tests.e2e.crash.load import Cancel, Create, Replace
 from tests.e2e.crash.order_record import OrderHistory, OrderRecord
 from tests.e2e.crash.risk_record import CLOSED, CONFIRMED, REFUSED, ExposureEvent, Reservation, RiskRecord
 from tests.e2e.crash.venue_record import VenueOrder, VenueRecord
 from trademesh.oms.v1 import order_pb2
-from trademesh.risk.v1 import events_pb2
+from trademesh.risk.v1 import events_pb2, limit_pb2
 from trademesh.type.v1 import order_terms_pb2
 
 _S = order_pb2.OrderState
@@ -52,7 +53,7 @@ def acknowledged(ledger: Ledger, orders: OrderRecord) -> Iterator[str]:
         history = orders.histories.get(answer.order_id)
         ids[answer.order_id] += 1
         if history is None or history.terms is None:
-            yield f"order {answer.order_id} ({command.key}) was acknowledged and is gone"
+            yield Lost(f"order {answer.order_id} ({command.key}) was acknowledged and is gone")
             continue
         request, terms = command.request, history.terms
         assert isinstance(request, Create)
@@ -67,7 +68,8 @@ def acknowledged(ledger: Ledger, orders: OrderRecord) -> Iterator[str]:
         asked = orders.histories.get(answer.order_id)
         found = _requests_recorded(asked, command.key) if asked is not None else 0
         if answer.order_id != command.order_id or found != 1:
-            yield f"request {command.key} on order {command.order_id} was acknowledged and is recorded {found} times"
+            kind = Doubled if found > 1 else Lost
+            yield kind(f"request {command.key} on order {command.order_id} was acknowledged and is recorded {found} times")
 
 
 def _requests_recorded(history: OrderHistory, key: str) -> int:
@@ -107,13 +109,14 @@ def histories(orders: OrderRecord) -> Iterator[str]:
         if order.versions != list(range(1, len(order.versions) + 1)) or order.places != sorted(order.places):
             yield f"order {order.order_id}: versions {order.versions} at {order.places}"
         if order.fills_repeated:
-            yield f"order {order.order_id} counts fills twice: {order.fills_repeated}"
+            yield Doubled(f"order {order.order_id} counts fills twice: {order.fills_repeated}")
         if order.filled_quantity > order.quantity:
             yield f"order {order.order_id} is filled {order.filled_quantity} of {order.quantity}"
         yield from (f"order {order.order_id}: {text}" for text in order.anomalies)
-        yield from (f"order {order.order_id}: {name} was sent {count} times" for name, count in order.routed.items() if count > 1)
+        sent_again = ((name, count) for name, count in order.routed.items() if count > 1)
+        yield from (Doubled(f"order {order.order_id}: {name} was sent {count} times") for name, count in sent_again)
         yield from _read_model(order, orders.snapshots.get(order.order_id))
-    yield from (f"execution {key} counts for {count} orders" for key, count in fills.items() if count > 1)
+    yield from (Doubled(f"execution {key} counts for {count} orders") for key, count in fills.items() if count > 1)
     yield from (f"order {order_id} has a read model and no history" for order_id in orders.snapshots.keys() - orders.histories.keys())
     listed = Counter((execution.trade_date, execution.exec_id) for execution in orders.executions)
     if listed != fills:
@@ -147,10 +150,10 @@ def _read_model(order: OrderHistory, shown: order_pb2.Order | None) -> Iterator[
 
 def venue_agrees(orders: OrderRecord, venue: VenueRecord) -> Iterator[str]:
     """Rules 3 and 5: the venue has each order at most once, and as we say; its fills are ours, one by one."""
-    yield from (f"the venue took {order_id} twice" for order_id in venue.taken_twice)
-    yield from (f"the venue was sent {order_id} again" for order_id in venue.duplicates_refused)
-    yield from (f"the venue used execution id {exec_id} twice" for exec_id in venue.exec_ids_reused)
-    yield from (f"the venue used number {number} twice" for number in venue.numbers_reused)
+    yield from (Doubled(f"the venue took {order_id} twice") for order_id in venue.taken_twice)
+    yield from (Doubled(f"the venue was sent {order_id} again") for order_id in venue.duplicates_refused)
+    yield from (Doubled(f"the venue used execution id {exec_id} twice") for exec_id in venue.exec_ids_reused)
+    yield from (Doubled(f"the venue used number {number} twice") for number in venue.numbers_reused)
     for order_id, theirs in venue.orders.items():
         ours = orders.histories.get(order_id)
         if ours is None or ours.terms is None:
@@ -184,9 +187,9 @@ def _same_order(ours: OrderHistory, theirs: VenueOrder) -> Iterator[str]:
 def session(orders: OrderRecord, venue: VenueRecord) -> Iterator[str]:
     """Each message has one number, and what was sent is what the venue has."""
     numbers = [message["sequence"] for message in orders.messages]
-    yield from (f"message number {number} was given twice" for number, count in Counter(numbers).items() if count > 1)
+    yield from (Doubled(f"message number {number} was given twice") for number, count in Counter(numbers).items() if count > 1)
     sent = Counter(message["order_id"] for message in orders.messages if message["msg_type"] == "D")
-    yield from (f"order {order_id} was numbered {count} times" for order_id, count in sent.items() if count > 1)
+    yield from (Doubled(f"order {order_id} was numbered {count} times") for order_id, count in sent.items() if count > 1)
     yield from (f"the venue has order {order_id}, which has no stored message" for order_id in venue.orders.keys() - sent.keys())
 
 
@@ -261,14 +264,17 @@ def exposures(orders: OrderRecord, risk: RiskRecord) -> Iterator[str]:
 
 
 def exposure_logs(risk: RiskRecord) -> Iterator[str]:
-    """Every change says what was before and after; the last says what is; no approval went above its limit."""
+    """Every change says what was before and after; the last says what is; no approval went above the limit that was in force then."""
     for account_id, log in risk.log.items():
         if [entry.version for entry in log] != list(range(1, len(log) + 1)):
             yield f"{account_id}: the exposure log has gaps"
-        before = Decimal(0)
+        before, in_force = Decimal(0), dict[int, str]()
         for entry in log:
-            if entry.delta is not None:
+            if entry.delta is None:
+                in_force[entry.message.limit.type] = entry.message.limit.value
+            else:
                 yield from _step(account_id, before, entry.delta, entry)
+                yield from _limited(account_id, entry.delta, entry, in_force)
                 before = Decimal(entry.delta.open_notional)
         shown = risk.accounts[account_id]
         if before != shown["buy_notional"] + shown["sell_notional"]:
@@ -279,10 +285,23 @@ def _step(account_id: str, before: Decimal, delta: events_pb2.ExposureDelta, ent
     after = Decimal(delta.open_notional)
     if before + Decimal(delta.delta_notional) != after:
         yield f"{account_id}: version {entry.version} goes from {before} by {delta.delta_notional} to {after}"
-    if entry.type == "risk.v1.ExposureReserved":
-        for value, limit in ((delta.open_notional, delta.open_limit), (delta.gross_exposure, delta.gross_limit)):
-            if limit and Decimal(value) > Decimal(limit):
-                yield f"{account_id}: version {entry.version} approves {value} above {limit}"
+
+
+def _limited(account_id: str, delta: events_pb2.ExposureDelta, entry: ExposureEvent, in_force: dict[int, str]) -> Iterator[str]:
+    """The account's own limit stands in its log, in order with the approvals; one of all accounts is known by what risk says of it."""
+    if entry.type != "risk.v1.ExposureReserved":
+        return
+    limits = (
+        (delta.open_notional, delta.open_limit, limit_pb2.LIMIT_TYPE_OPEN_EXPOSURE),
+        (delta.gross_exposure, delta.gross_limit, limit_pb2.LIMIT_TYPE_GROSS_EXPOSURE),
+    )
+    for value, said, kind in limits:
+        limit = in_force.get(kind, said)
+        if said != limit:
+            yield f"{account_id}: version {entry.version} was decided by a limit of {said}, in force was {limit}"
+        # What makes nothing larger is no approval of what a lowered limit has left above it.
+        if limit and Decimal(value) > Decimal(limit) and Decimal(delta.delta_notional) > 0:
+            yield AboveLimit(f"{account_id}: version {entry.version} approves {value} above {limit}")
 
 
 def orphans(orders: OrderRecord, risk: RiskRecord) -> list[Reservation]:

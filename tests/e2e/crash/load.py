@@ -58,6 +58,16 @@ class Load:
         """Return new orders; the share `walk_away` is from clients that ask once."""
         return [self._command(self._order(), walk_away) for _ in range(count)]
 
+    def resting(self, count: int) -> list[Command]:
+        """Return new orders that rest until somebody cancels them."""
+        commands = []
+        for _ in range(count):
+            order = self._order()
+            order.type, order.time_in_force = terms.ORDER_TYPE_LIMIT, _GTC
+            order.limit_price, order.quantity = self._far(order.instrument_id, order.side), self._quantity(order.instrument_id)
+            commands.append(self._command(order, 0.0))
+        return commands
+
     def changes(
         self, resting: Sequence[order_pb2.Order], count: int, *, walk_away: float = 0.0, replace_twice: bool = False
     ) -> list[Command]:
@@ -89,13 +99,12 @@ class Load:
             instrument_id=instrument,
             side=side,
             type=terms.ORDER_TYPE_LIMIT,
-            # Another quantity each time: the same order twice within half a second is refused as a duplicate.
-            quantity=_text(Decimal(self._count) / (1_000 if instrument == "BTC-USD" else 1)),
+            quantity=self._quantity(instrument),
         )
         kind = self._random.random()
         if kind < 0.45:
             order.time_in_force = self._random.choice((_DAY, _GTC))
-            order.limit_price = self._resting(instrument, side)
+            order.limit_price = self._far(instrument, side)
         elif kind < 0.70:
             order.time_in_force = self._random.choice((_DAY, _GTC, _IOC, _FOK))
             order.limit_price = _price(_BASES[instrument], "1.2" if side == _BUY else "0.8")
@@ -104,14 +113,18 @@ class Load:
             order.time_in_force = self._random.choice((_DAY, _IOC, _FOK))
         elif kind < 0.97:
             order.time_in_force = self._random.choice((_IOC, _FOK))
-            order.limit_price = self._resting(instrument, side)
+            order.limit_price = self._far(instrument, side)
         else:
             order.time_in_force = _DAY
-            order.limit_price = self._resting(instrument, side)
+            order.limit_price = self._far(instrument, side)
             order.quantity = str(QUANTITY_MAX + self._count)
         return order
 
-    def _resting(self, instrument: str, side: int) -> str:
+    def _quantity(self, instrument: str) -> str:
+        # Another one each time: the same order twice within half a second is refused as a duplicate.
+        return _text(Decimal(self._count) / (1_000 if instrument == "BTC-USD" else 1))
+
+    def _far(self, instrument: str, side: int) -> str:
         share = self._random.randrange(60, 80) if side == _BUY else self._random.randrange(125, 145)
         return _price(_BASES[instrument], str(Decimal(share) / 100))
 
@@ -124,7 +137,7 @@ class Load:
             request.quantity = _text(Decimal(order.quantity) * self._random.choice((Decimal("0.5"), 2, 3)) // _lot(order) * _lot(order))
         if request.quantity in ("", "0") or self._random.random() < 0.3:
             request.ClearField("quantity")
-            request.limit_price = self._resting(order.instrument_id, order.side)
+            request.limit_price = self._far(order.instrument_id, order.side)
         return request
 
     def _request_id(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ import grpc
 
 from mesh.local.harness import LocalMesh
 from tests.e2e.crash.client import BATCH_MAX, Clients, Connection, call_failure
+from tests.e2e.crash.findings import Lost, Unresolved
 from tests.e2e.crash.load import ACCOUNTS, Cancel, Command, Create, Replace
 from tests.e2e.crash.order_record import OrderRecord
 from tests.e2e.crash.risk_record import RiskRecord
@@ -29,7 +31,7 @@ async def read_back(clients: Clients, mesh: LocalMesh, source: random.Random, or
     """Return everything in which the RPCs differ from first answers and records."""
     found = [finding async for finding in _orders_again(clients)]
     found += await _requests_again(clients)
-    found += await _looked_up(clients, source, orders)
+    found += resolved(await _lookups(clients, source, orders), orders)
     for account_id in ACCOUNTS:
         found += [finding async for finding in _lists(clients.next(), account_id, orders)]
     found += await _exposures(mesh, risk)
@@ -62,7 +64,34 @@ async def _requests_again(clients: Clients) -> list[str]:
     return [finding for finding in await asyncio.gather(*(again(*item) for item in answered)) if finding is not None]
 
 
-async def _looked_up(clients: Clients, source: random.Random, orders: OrderRecord) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What the RPCs say of a client's key, and of the order that was acknowledged under it or stands on disk for it."""
+
+    command: Command
+    order_id: str
+    by_key: order_pb2.Order | None
+    by_id: order_pb2.Order | None
+    acknowledged: bool
+
+
+def resolved(lookups: Iterable[Lookup], orders: OrderRecord) -> Iterator[str]:
+    """Rule 5: a key tells what became of its command, whoever heard the answer: the order as it is, or that there is none."""
+    for look in lookups:
+        kind = Lost if look.acknowledged else Unresolved
+        stored = orders.snapshots.get(look.order_id) if look.order_id else None
+        if stored is None:
+            if look.by_key is not None and look.by_key.state != order_pb2.ORDER_STATE_ABANDONED:
+                yield kind(f"key {look.command.key} has no order on disk, and is answered {_line(look.by_key)}")
+            elif look.acknowledged:
+                yield kind(f"order {look.order_id} of key {look.command.key} was acknowledged and is not on disk")
+            continue
+        for how, shown in (("by key", look.by_key), ("by id", look.by_id)):
+            if shown != stored:
+                yield kind(f"order {look.order_id} of key {look.command.key} is {_line(stored)}, and shown {how} as {_line(shown)}")
+
+
+async def _lookups(clients: Clients, source: random.Random, orders: OrderRecord) -> list[Lookup]:
     """A sample of what was acknowledged, and all that nobody heard of: by key, and by id."""
     ledger, at_once = clients.ledger, asyncio.Semaphore(AT_ONCE)
     acknowledged = [(command, answer.order_id) for command, answer in ledger.of(Create)]
@@ -74,26 +103,16 @@ async def _looked_up(clients: Clients, source: random.Random, orders: OrderRecor
         if history.terms
     }
 
-    async def look(command: Command, order_id: str) -> list[str]:
-        order_id = order_id or known.get((command.account_id, command.key), "")
+    async def look(command: Command, answered: str) -> Lookup:
+        order_id, account_id = answered or known.get((command.account_id, command.key), ""), command.account_id
         async with at_once:
-            by_key = await _get(
-                clients.next(), order_service_pb2.LookupOrderRequest(account_id=command.account_id, client_order_id=command.key)
-            )
-            by_id = None
+            key = order_service_pb2.LookupOrderRequest(account_id=account_id, client_order_id=command.key)
+            by_key, by_id = await _get(clients.next(), key), None
             if order_id:
-                by_id = await _get(clients.next(), order_service_pb2.GetOrderRequest(account_id=command.account_id, order_id=order_id))
-        if not order_id:
-            given_up = by_key is not None and by_key.state == order_pb2.ORDER_STATE_ABANDONED
-            return [] if by_key is None or given_up else [f"key {command.key} has no order on disk, and is answered {_line(by_key)}"]
-        stored = orders.snapshots[order_id]
-        return [
-            f"order {order_id} of key {command.key} is {_line(stored)}, and shown {how} as {_line(shown)}"
-            for how, shown in (("by key", by_key), ("by id", by_id))
-            if shown != stored
-        ]
+                by_id = await _get(clients.next(), order_service_pb2.GetOrderRequest(account_id=account_id, order_id=order_id))
+        return Lookup(command, order_id, by_key, by_id, acknowledged=bool(answered))
 
-    return [finding for found in await asyncio.gather(*(look(*item) for item in wanted)) for finding in found]
+    return await asyncio.gather(*(look(*item) for item in wanted))
 
 
 async def _get(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mesh.local.parts import EXCHANGE
 from tests.e2e.crash.audit import audit
-from tests.e2e.crash.client import Clients
+from tests.e2e.crash.client import Clients, Ledger
 from tests.e2e.crash.holdings_audit import Deposits, audit_holdings
 from tests.e2e.crash.holdings_record import CANCELED, FAILED, SETTLED, HoldingsRecord, read_holdings_record
 from tests.e2e.crash.order_record import OrderRecord, read_order_record
@@ -44,23 +44,41 @@ async def verified(world: World, clients: Clients, deposits: Deposits | None = N
         TimeoutError: it does not come to rest.
         AssertionError: the auditor's findings.
     """
+    evidence, findings = await examined(world, clients, clients.ledger, deposits or Deposits(), timeout_seconds=timeout_seconds)
+    shown = "\n".join(findings[:FINDINGS_SHOWN])
+    assert not findings, f"the auditor found {len(findings)} contradictions:\n{shown}"
+    return evidence
+
+
+async def examined(
+    world: World, clients: Clients, ledger: Ledger, deposits: Deposits, *, timeout_seconds: float
+) -> tuple[Evidence, list[str]]:
+    """Return the evidence, once the mesh has come to rest, and every contradiction in it.
+
+    Args:
+        world: the mesh.
+        clients: whose commands are asked again, under their keys.
+        ledger: all that any client of this mesh was ever told.
+        deposits: all that ever came into custody.
+        timeout_seconds: until it rests.
+
+    Raises:
+        TimeoutError: it does not come to rest.
+    """
     await asyncio.to_thread(world.mesh.await_ready)
     await world.settled(timeout_seconds=timeout_seconds)
     world.mesh.exchange("flow.pause")
     evidence = await _evidence(world)
-    ledger = clients.ledger
     world.note(f"{len(ledger.answers)} answered, {len(ledger.refused)} refused, {len(ledger.lost)} lost, {ledger.retried} retries")
     world.note(_summary(evidence))
     findings = audit(ledger, evidence.orders, evidence.risk, evidence.venue)
-    findings += audit_holdings(evidence.orders, evidence.holdings, deposits or Deposits())
+    findings += audit_holdings(evidence.orders, evidence.holdings, deposits)
     findings += await read_back(clients, world.mesh, world.random, evidence.orders, evidence.risk)
     after = await _evidence(world)
     if after.orders.histories != evidence.orders.histories or after.risk.reservations != evidence.risk.reservations:
         findings.append("asking again changed something")
     world.mesh.exchange("flow.resume")
-    shown = "\n".join(findings[:FINDINGS_SHOWN])
-    assert not findings, f"the auditor found {len(findings)} contradictions:\n{shown}"
-    return evidence
+    return evidence, findings
 
 
 async def _evidence(world: World) -> Evidence:

@@ -174,13 +174,13 @@ class World:
 
 
 @contextmanager
-def world() -> Iterator[World]:
+def world(mesh: LocalMesh | None = None, *, seed: int | None = None) -> Iterator[World]:
     """Start a mesh with wide limits. At the end, print the seed and what was done; on a failure, the ends of all logs too.
 
-    `TRADEMESH_TEST_SEED` repeats a run's choices; the machine's timing stays its own.
+    `TRADEMESH_TEST_SEED` repeats a run's choices, unless a seed is given; the machine's timing stays its own.
     """
-    chosen = int(os.environ.get(SEED_KEY) or secrets.randbelow(2**32))
-    with LocalMesh() as mesh:
+    chosen = int(os.environ.get(SEED_KEY) or secrets.randbelow(2**32)) if seed is None else seed
+    with mesh or LocalMesh() as mesh:
         running = World(mesh, chosen, random.Random(chosen))
         try:
             _widen(mesh)
