@@ -19,6 +19,8 @@ from mesh.edge.lua_tables import lines_script, script
 from mesh.edge.options import EdgeOptions
 from mesh.edge.routes import PASSED_PATHS, PUBLIC_PATHS, SOCKET_PATH, virtual_host
 from mesh.local.compiler.documents import CLUSTERS_FILE, LISTENERS_FILE, Documents, discovered
+from mesh.local.compiler.listeners import fault_filter
+from mesh.local.compiler.routes import FAULT_FILTER
 from mesh.local.compiler.tls import watched
 
 Json = dict[str, Any]
@@ -66,9 +68,16 @@ def documents(
     tokens = filters.tokens(options, public=PUBLIC_PATHS, tickets=(SOCKET_PATH,))
     asked = discovered(options.configuration, tokens)
     chain = filters.http_filters(options, tokens=asked, script=checks, lines=lines_script(), transcoder=lines)
-    called = {route["route"].get("cluster") for route in host["routes"]}
+    if any(FAULT_FILTER in route.get("typed_per_filter_config", {}) for route in host["routes"]):
+        chain.insert(-1, fault_filter())
+    called = {name for route in host["routes"] for name in _clusters(route["route"])}
     used = tuple(item for item in clusters if item["name"] in called)
     return Documents(_bootstrap(options), (_listener(options, host, chain),), used, (tokens,))
+
+
+def _clusters(action: Json) -> list[str]:
+    weighted = action.get("weighted_clusters", {}).get("clusters", ())
+    return [item["name"] for item in weighted] or [action.get("cluster", "")]
 
 
 def _transcoder(options: EdgeOptions, contract: Contract, methods: Sequence[Method], *, sse: bool) -> Json:

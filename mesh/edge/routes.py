@@ -102,8 +102,9 @@ def _event_door(options: EdgeOptions, sse: Json) -> Json:
 
 def _method(options: EdgeOptions, grant: Grant, mesh_routes: Mapping[str, Sequence[Json]]) -> Json:
     target, path = authority(grant.workload, _GRPC_PORT), grant.method.path
-    action = dict(_chosen(mesh_routes, target, path)["route"]) | {"host_rewrite_literal": target}
-    config: Json = {filters.RBAC: filters.route_rules(path, grant.roles)}
+    chosen = _chosen(mesh_routes, target, path)
+    action = dict(chosen["route"]) | {"host_rewrite_literal": target}
+    config: Json = {**chosen.get("typed_per_filter_config", {}), filters.RBAC: filters.route_rules(path, grant.roles)}
     if grant.method.descriptor.server_streaming or grant.method.descriptor.client_streaming:
         # A stream lasts; it ends where neither side says anything. A client's own deadline still holds.
         action |= {"timeout": "0s", "max_grpc_timeout": "0s", "idle_timeout": f"{options.limits.stream_idle_seconds:g}s"}

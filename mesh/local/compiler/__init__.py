@@ -32,6 +32,7 @@ from mesh.local.compiler.problems import ManifestError
 from mesh.local.compiler.proxies import NAMESPACE, Proxy, host_name, registry
 from mesh.local.compiler.registry import hosts, select_sidecar, visible
 from mesh.local.compiler.routes import authority, registry_only, routes, virtual_host
+from mesh.local.compiler.telemetry import access_logs
 
 __all__ = [
     "Documents",
@@ -57,16 +58,23 @@ class Outbound:
     routes: Mapping[str, tuple[Json, ...]]
 
 
-def compile_outbound(manifests: Manifests, service_account: str, certificates: Path, *, namespace: str = NAMESPACE) -> Outbound:
+def compile_outbound(
+    manifests: Manifests, service_account: str, certificates: Path, *, namespace: str = NAMESPACE, locality: tuple[str, ...] = ()
+) -> Outbound:
     """Return clusters and routes of the hosts that a workload may call, which its Sidecar lists.
 
     Raises:
         ManifestError: the manifests contradict each other.
     """
-    reachable = visible(manifests, hosts(manifests), {"app": service_account}, namespace)
+    labels = {"app": service_account}
+    reachable = visible(manifests, hosts(manifests), labels, namespace)
     return Outbound(
-        tuple(cluster for host in reachable for cluster in clusters.outbound(host, manifests.mesh, certificates)),
-        {authority(host.name, port): tuple(routes(host, port, manifests.mesh)) for host in reachable for port in sorted(host.ports)},
+        tuple(cluster for host in reachable for cluster in clusters.outbound(host, manifests.mesh, certificates, locality)),
+        {
+            authority(host.name, port): tuple(routes(host, port, manifests.mesh, labels))
+            for host in reachable
+            for port in sorted(host.ports)
+        },
     )
 
 
@@ -88,14 +96,15 @@ def compile_mesh(manifests: Manifests, proxies: Sequence[Proxy], jwks: Mapping[s
 def _compile(manifests: Manifests, proxy: Proxy, jwks: Mapping[str, str], reachable: Sequence[Any]) -> Documents:
     mesh = manifests.mesh
     filters = _filters(manifests, proxy, jwks)
+    logs = access_logs(_applying(manifests, "Telemetry", proxy), mesh)
     _require_strict(manifests, proxy)
     found_listeners, found_clusters = [], []
     for port, protocol in _ingress(manifests, proxy):
-        found_listeners.append(listeners.inbound(proxy, port, mesh, filters))
+        found_listeners.append(listeners.inbound(proxy, port, mesh, filters, logs))
         found_clusters.append(clusters.inbound(port, protocol, proxy.applications[port]))
-    virtual_hosts = [virtual_host(host, port, mesh) for host in reachable for port in sorted(host.ports)]
-    found_listeners.append(listeners.outbound(proxy, [*virtual_hosts, registry_only()]))
-    found_clusters.extend(cluster for host in reachable for cluster in clusters.outbound(host, mesh, proxy.certificates))
+    virtual_hosts = [virtual_host(host, port, mesh, proxy.labels) for host in reachable for port in sorted(host.ports)]
+    found_listeners.append(listeners.outbound(proxy, [*virtual_hosts, registry_only()], logs))
+    found_clusters.extend(cluster for host in reachable for cluster in clusters.outbound(host, mesh, proxy.certificates, proxy.locality))
     return Documents(bootstrap(proxy), tuple(found_listeners), tuple(found_clusters))
 
 

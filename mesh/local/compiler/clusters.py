@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 _CONNECT_TIMEOUT = "10s"
 _RETRY_CONCURRENCY_MIN = 3
+_LEVELS = 3
+"""Of a locality: region, zone, subzone."""
 
 Json = dict[str, Any]
 
@@ -23,12 +26,14 @@ def outbound_name(port: int, subset: str, host: str) -> str:
     return f"outbound|{port}|{subset}|{host}"
 
 
-def outbound(host: Host, mesh: Mapping[str, Any], certificates: Path) -> list[Json]:
-    """Return the clusters of a host: for each port the whole of it, then each subset."""
+def outbound(host: Host, mesh: Mapping[str, Any], certificates: Path, locality: tuple[str, ...]) -> list[Json]:
+    """Return the clusters of a host for callers in a locality: for each port the whole of it, then each subset."""
     found = []
     for port in sorted(host.ports):
         for subset, policy, endpoints in (("", host.traffic_policy, host.endpoints), *host.subsets()):
-            found.append(_outbound(host, port, subset, policy, endpoints, mesh, certificates))
+            cluster = _outbound(host, port, subset, policy, endpoints, mesh, certificates)
+            groups = _groups(endpoints, locality if _prefers_near(policy) else None)
+            found.append({**cluster, "load_assignment": _assignment(cluster["name"], groups, port)})
     return found
 
 
@@ -49,7 +54,6 @@ def _outbound(
         "lb_policy": policy.get("loadBalancer", {}).get("simple", "LEAST_REQUEST"),
         "circuit_breakers": {"thresholds": [_thresholds(pool, policy.get("retryBudget"))]},
         "typed_extension_protocol_options": {HTTP_OPTIONS: _http_options(pool, http2=host.ports[port] == "GRPC")},
-        "load_assignment": _assignment(outbound_name(port, subset, host.name), [_tcp(item.address, port) for item in endpoints]),
         # In Istio mTLS is automatic wherever the other side has a sidecar, whether or not a rule says so.
         "transport_socket": tls.upstream(
             sni=f"outbound_.{port}_.{subset}_.{host.name}",
@@ -75,7 +79,10 @@ def inbound(port: int, protocol: str, socket: Path) -> Json:
         "lb_policy": "ROUND_ROBIN",
         "circuit_breakers": {"thresholds": [_thresholds({}, None)]},
         "typed_extension_protocol_options": {HTTP_OPTIONS: _http_options({}, http2=protocol == "GRPC")},
-        "load_assignment": _assignment(name, [{"pipe": {"path": str(socket)}}]),
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}],
+        },
     }
 
 
@@ -150,9 +157,39 @@ def _outlier_detection(rule: Mapping[str, Any]) -> Json:
     }
 
 
-def _assignment(name: str, addresses: Sequence[Json]) -> Json:
-    endpoints = [{"endpoint": {"address": address}} for address in addresses]
-    return {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}] if endpoints else []}
+def _prefers_near(policy: Mapping[str, Any]) -> bool:
+    """Istio fails over between localities unless it is told not to, and only where outlier detection can empty the nearer one."""
+    chosen = policy.get("loadBalancer", {}).get("localityLbSetting", {}).get("enabled", True)
+    return chosen and "outlierDetection" in policy
+
+
+def _groups(endpoints: Sequence[Endpoint], near: tuple[str, ...] | None) -> list[tuple[int, tuple[str, ...], list[Endpoint]]]:
+    """Return priority, locality and endpoints by locality; priorities are without gaps, 0 for what has most in common with the caller."""
+    by_locality: dict[tuple[str, ...], list[Endpoint]] = {}
+    for endpoint in endpoints:
+        by_locality.setdefault(endpoint.locality, []).append(endpoint)
+    distances = {locality: 0 if near is None else _distance(near, locality) for locality in by_locality}
+    ranks = {distance: rank for rank, distance in enumerate(sorted(set(distances.values())))}
+    return [(ranks[distances[locality]], locality, found) for locality, found in sorted(by_locality.items())]
+
+
+def _distance(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """0 in the same subzone, 1 in the same zone, 2 in the same region, 3 elsewhere; what is not known equals what is not known."""
+    pairs = list(zip_longest(one, other, fillvalue=""))
+    agreeing = next((number for number, (left, right) in enumerate(pairs) if left != right), _LEVELS)
+    return _LEVELS - agreeing
+
+
+def _assignment(name: str, groups: Sequence[tuple[int, tuple[str, ...], Sequence[Endpoint]]], port: int) -> Json:
+    found = []
+    for priority, locality, endpoints in groups:
+        group: Json = {"lb_endpoints": [{"endpoint": {"address": _tcp(item.address, port)}} for item in endpoints]}
+        if locality:
+            group["locality"] = dict(zip(("region", "zone", "sub_zone"), locality, strict=False))
+        if priority:
+            group["priority"] = priority
+        found.append(group)
+    return {"cluster_name": name, "endpoints": found}
 
 
 def _tcp(address: str, port: int) -> Json:

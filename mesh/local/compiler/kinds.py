@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesh.local.compiler.schema import Check, boolean, choice, duration, fields, list_of, map_of, one_of, text, whole
+from mesh.local.compiler.schema import (
+    Check,
+    boolean,
+    choice,
+    duration,
+    fields,
+    list_of,
+    map_of,
+    one_of,
+    one_of_with,
+    percentage,
+    some_of,
+    text,
+    whole,
+)
 
 HOST = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+"
 NAME = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
@@ -13,6 +27,16 @@ _RETRY_CONDITIONS = r"[a-z0-9-]+(,[a-z0-9-]+)*"
 _PORT = whole(1, 65_535)
 _PORT_TEXT = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 _LABELS = map_of(text())
+
+_HEADER = r"[a-z0-9!#$%&'*+.^_`|~-]+"
+_LOCALITY = r"[A-Za-z0-9.-]+(/[A-Za-z0-9.-]+){0,2}"
+
+GRPC_STATUS = (
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
+    "UNAUTHENTICATED",
+)  # fmt: skip
+"""Names of gRPC's status codes; each one's place is its number."""
 
 RETRIES = fields({"attempts": whole(0, 10)}, {"retryOn": text(_RETRY_CONDITIONS), "perTryTimeout": duration})
 
@@ -27,6 +51,14 @@ MESH_CONFIG = fields(
         "defaultHttpRetryPolicy": RETRIES,
         "connectTimeout": duration,
         "meshMTLS": fields({"minProtocolVersion": choice("TLSV1_2", "TLSV1_3")}),
+        "extensionProviders": list_of(
+            fields(
+                {
+                    "name": text(NAME),
+                    "envoyFileAccessLog": fields({"path": choice("/dev/stdout"), "logFormat": fields({"labels": map_of(text())})}),
+                }
+            )
+        ),
     },
 )
 """MeshConfig, a file of its own without a header, as istiod reads it."""
@@ -89,7 +121,9 @@ TRAFFIC_POLICY = fields(
     {},
     {
         "tls": fields({"mode": choice("ISTIO_MUTUAL")}),
-        "loadBalancer": fields({"simple": choice("LEAST_REQUEST", "ROUND_ROBIN", "RANDOM")}),
+        "loadBalancer": fields(
+            {}, {"simple": choice("LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"), "localityLbSetting": fields({"enabled": boolean})}
+        ),
         "connectionPool": _CONNECTION_POOL,
         "outlierDetection": _OUTLIER_DETECTION,
         "retryBudget": fields({"percent": whole(0, 100)}, {"minRetryConcurrency": whole(1)}),
@@ -106,20 +140,67 @@ _DESTINATION_RULE = fields(
 
 _DESTINATION = fields({"host": text(HOST)}, {"port": fields({"number": _PORT}), "subset": text(NAME)})
 
-_VIRTUAL_SERVICE = fields(
+_MATCH = some_of(
     {
-        "hosts": list_of(text(HOST)),
+        "uri": one_of({"exact": text(r"/\S*"), "prefix": text(r"/\S*")}),
+        "headers": map_of(one_of({"exact": text(), "prefix": text(), "regex": text()})),
+        "sourceLabels": _LABELS,
+        "port": _PORT,
+    }
+)
+
+_SHARE = fields({"value": percentage})
+
+_FAULT = some_of(
+    {
+        "delay": fields({"fixedDelay": duration, "percentage": _SHARE}),
+        "abort": one_of_with({"httpStatus": whole(200, 599), "grpcStatus": choice(*GRPC_STATUS)}, {"percentage": _SHARE}),
+    }
+)
+
+_VIRTUAL_SERVICE = fields(
+    {"hosts": list_of(text(HOST))},
+    {
         "http": list_of(
             fields(
-                {"name": text(NAME), "route": list_of(fields({"destination": _DESTINATION}))},
+                {"name": text(NAME), "route": list_of(fields({"destination": _DESTINATION}, {"weight": whole(0, 100)}))},
+                {"match": list_of(_MATCH), "timeout": duration, "retries": RETRIES, "fault": _FAULT},
+            )
+        ),
+        "gateways": list_of(text(NAME)),
+        "tls": list_of(
+            fields(
                 {
-                    "match": list_of(fields({"uri": one_of({"exact": text(r"/\S*"), "prefix": text(r"/\S*")})}, {"port": _PORT})),
-                    "timeout": duration,
-                    "retries": RETRIES,
-                },
+                    "match": list_of(fields({"sniHosts": list_of(text(HOST)), "port": _PORT})),
+                    "route": list_of(fields({"destination": _DESTINATION})),
+                }
+            )
+        ),
+    },
+)
+
+_GATEWAY = fields(
+    {
+        "selector": _LABELS,
+        "servers": list_of(
+            fields(
+                {
+                    "port": fields({"number": _PORT, "name": text(NAME), "protocol": choice("TLS")}),
+                    "hosts": list_of(text(HOST)),
+                    "tls": fields({"mode": choice("PASSTHROUGH")}),
+                }
             )
         ),
     }
+)
+
+_TELEMETRY = fields(
+    {
+        "accessLogging": list_of(
+            fields({"providers": list_of(fields({"name": text(NAME)}))}, {"filter": fields({"expression": text()})}),
+        )
+    },
+    {"selector": _SELECTOR},
 )
 
 _SIDECAR = fields(
@@ -147,17 +228,19 @@ _SERVICE_ENTRY = fields(
     }
 )
 
-_WORKLOAD_ENTRY = fields({"address": text(), "serviceAccount": text(NAME), "labels": _LABELS})
+_WORKLOAD_ENTRY = fields({"address": text(), "serviceAccount": text(NAME), "labels": _LABELS}, {"locality": text(_LOCALITY)})
 
-_NETWORKING, _SECURITY = "networking.istio.io/v1", "security.istio.io/v1"
+_NETWORKING, _SECURITY, _OBSERVED = "networking.istio.io/v1", "security.istio.io/v1", "telemetry.istio.io/v1"
 
 KINDS: Mapping[str, tuple[str, Check]] = {
     "AuthorizationPolicy": (_SECURITY, _AUTHORIZATION_POLICY),
     "DestinationRule": (_NETWORKING, _DESTINATION_RULE),
+    "Gateway": (_NETWORKING, _GATEWAY),
     "PeerAuthentication": (_SECURITY, _PEER_AUTHENTICATION),
     "RequestAuthentication": (_SECURITY, _REQUEST_AUTHENTICATION),
     "ServiceEntry": (_NETWORKING, _SERVICE_ENTRY),
     "Sidecar": (_NETWORKING, _SIDECAR),
+    "Telemetry": (_OBSERVED, _TELEMETRY),
     "VirtualService": (_NETWORKING, _VIRTUAL_SERVICE),
     "WorkloadEntry": (_NETWORKING, _WORKLOAD_ENTRY),
 }

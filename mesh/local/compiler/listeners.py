@@ -9,6 +9,7 @@ from kernel.identity import CLAIMS_HEADER, SECRET_HEADER
 from mesh.local.compiler import tls
 from mesh.local.compiler.clusters import inbound_name
 from mesh.local.compiler.proxies import Proxy
+from mesh.local.compiler.routes import FAULT_FILTER, FAULT_TYPE
 
 OWNER_ONLY = 0o600
 EGRESS = "egress"
@@ -19,8 +20,16 @@ _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_man
 _CONNECTION_BUFFER_BYTES = 1024 * 1024
 
 
-def inbound(proxy: Proxy, port: int, mesh: Mapping[str, Any], filters: Sequence[Json]) -> Json:
-    """Return the listener of an inbound port: mutual TLS or nothing, who calls by XFCC and claims, and the sidecar's own secret."""
+def inbound(proxy: Proxy, port: int, mesh: Mapping[str, Any], filters: Sequence[Json], logs: Sequence[Json]) -> Json:
+    """Return the listener of an inbound port: mutual TLS or nothing, who calls by XFCC and claims, and the sidecar's own secret.
+
+    Args:
+        proxy: whose.
+        port: of the listener.
+        mesh: MeshConfig.
+        filters: for HTTP, before those that every listener has.
+        logs: access logs.
+    """
     cluster = inbound_name(port)
     route_config = {
         "name": cluster,
@@ -37,7 +46,7 @@ def inbound(proxy: Proxy, port: int, mesh: Mapping[str, Any], filters: Sequence[
         "validate_clusters": False,
     }
     manager = {
-        **_http_connections(f"inbound_{port}", route_config, [*filters, _grpc_stats(), _router()]),
+        **_http_connections(f"inbound_{port}", route_config, [*filters, _grpc_stats(), _router()], logs),
         "forward_client_cert_details": mesh["defaultConfig"]["proxyHeaders"]["forwardedClientCert"],
         "set_current_client_cert_details": {"subject": True, "dns": True, "uri": True},
         # Before any filter: what callers say of themselves is never mistaken for what filters find out.
@@ -65,12 +74,13 @@ def inbound(proxy: Proxy, port: int, mesh: Mapping[str, Any], filters: Sequence[
     }
 
 
-def outbound(proxy: Proxy, virtual_hosts: Sequence[Json]) -> Json:
+def outbound(proxy: Proxy, virtual_hosts: Sequence[Json], logs: Sequence[Json]) -> Json:
     """Return the listener of the application's own calls, which ask for `host:port` by their authority."""
+    faulty = any(FAULT_FILTER in route.get("typed_per_filter_config", {}) for host in virtual_hosts for route in host["routes"])
+    filters = [_grpc_stats(), *([fault_filter()] if faulty else []), _router()]
+    route_config = {"name": EGRESS, "virtual_hosts": list(virtual_hosts), "validate_clusters": False}
     manager = {
-        **_http_connections(
-            EGRESS, {"name": EGRESS, "virtual_hosts": list(virtual_hosts), "validate_clusters": False}, [_grpc_stats(), _router()]
-        ),
+        **_http_connections(EGRESS, route_config, filters, logs),
         "forward_client_cert_details": "SANITIZE",
     }
     return {
@@ -82,7 +92,12 @@ def outbound(proxy: Proxy, virtual_hosts: Sequence[Json]) -> Json:
     }
 
 
-def _http_connections(name: str, route_config: Json, filters: Sequence[Json]) -> Json:
+def fault_filter() -> Json:
+    """Return the filter that routes configure; Istio's listeners always have it, ours where a route does."""
+    return {"name": FAULT_FILTER, "typed_config": {"@type": FAULT_TYPE}}
+
+
+def _http_connections(name: str, route_config: Json, filters: Sequence[Json], logs: Sequence[Json]) -> Json:
     return {
         "@type": _HCM,
         "stat_prefix": name,
@@ -96,6 +111,7 @@ def _http_connections(name: str, route_config: Json, filters: Sequence[Json]) ->
         "normalize_path": True,
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         "upgrade_configs": [{"upgrade_type": "websocket"}],
+        **({"access_log": list(logs)} if logs else {}),
     }
 
 

@@ -29,6 +29,8 @@ class Proxy:
         configuration: the directory of its listeners and clusters.
         certificates: the directory of its certificate and of what it trusts.
         secret: what it adds to each call, so that the application knows that the call came through it.
+        namespace: of the workload.
+        locality: region, zone and subzone, as far as they are known.
     """
 
     instance: str
@@ -41,6 +43,7 @@ class Proxy:
     certificates: Path
     secret: str = field(repr=False)
     namespace: str = NAMESPACE
+    locality: tuple[str, ...] = ()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -75,8 +78,10 @@ def registry(manifests: Manifests, proxies: Iterable[Proxy]) -> Manifests:
             }
             documents.append(_object("ServiceEntry", account, spec))
     for proxy in proxies:
-        spec = {"address": proxy.address, "serviceAccount": proxy.service_account, "labels": proxy.labels}
-        documents.append(_object("WorkloadEntry", proxy.instance.replace("_", "-"), spec))
+        entry: Json = {"address": proxy.address, "serviceAccount": proxy.service_account, "labels": proxy.labels}
+        if proxy.locality:
+            entry["locality"] = "/".join(proxy.locality)
+        documents.append(_object("WorkloadEntry", proxy.instance.replace("_", "-"), entry))
     return manifests.with_objects(documents, origin="registry")
 
 

@@ -12,11 +12,12 @@ from mesh.local.compiler.problems import ManifestError
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One instance behind a host."""
+    """One instance behind a host. `locality` is region, zone and subzone, as far as they are known."""
 
     address: str
     service_account: str
     labels: Mapping[str, str]
+    locality: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Host:
         return found
 
 
+def locality_of(text: str) -> tuple[str, ...]:
+    """Return region, zone and subzone of `region/zone/subzone`, of which later ones may be missing."""
+    return tuple(text.split("/")) if text else ()
+
+
 def hosts(manifests: Manifests) -> dict[str, Host]:
     """Return the hosts that ServiceEntries declare, with their WorkloadEntries, DestinationRule and VirtualService.
 
@@ -56,11 +62,12 @@ def hosts(manifests: Manifests) -> dict[str, Host]:
     problems: list[str] = []
     rules = _by_host(manifests, "DestinationRule", problems)
     services = _by_host(manifests, "VirtualService", problems)
+    _check_gateways(manifests, problems)
     entries = _by_host(manifests, "ServiceEntry", problems)
     found = {}
     for name, entry in entries.items():
         endpoints = tuple(
-            Endpoint(item.spec["address"], item.spec["serviceAccount"], item.spec["labels"])
+            Endpoint(item.spec["address"], item.spec["serviceAccount"], item.spec["labels"], locality_of(item.spec.get("locality", "")))
             for item in manifests.of("WorkloadEntry")
             if item.namespace == entry.namespace and entry.spec["workloadSelector"]["labels"].items() <= item.spec["labels"].items()
         )
@@ -79,9 +86,24 @@ def _hosts_of(item: Manifest) -> list[str]:
     return [item.spec["host"]] if item.kind == "DestinationRule" else list(item.spec["hosts"])
 
 
+def _check_gateways(manifests: Manifests, problems: list[str]) -> None:
+    """A VirtualService routes the mesh's calls (`http`), or what comes in at a Gateway (`gateways` with `tls`), which no sidecar sees."""
+    known = {(item.namespace, item.name) for item in manifests.of("Gateway")}
+    for item in manifests.of("VirtualService"):
+        if "gateways" not in item.spec:
+            problems.extend(item.problem(f"spec.{field}: needs `gateways`") for field in ("tls",) if field in item.spec)
+            problems.extend(item.problem(f"spec.{field}: is required") for field in ("http",) if field not in item.spec)
+            continue
+        problems.extend(item.problem(f"spec.{field}: is not in the subset for gateways") for field in ("http",) if field in item.spec)
+        problems.extend(item.problem(f"spec.{field}: is required") for field in ("tls",) if field not in item.spec)
+        for number, name in enumerate(item.spec["gateways"]):
+            if (item.namespace, name) not in known:
+                problems.append(item.problem(f"spec.gateways[{number}]: no Gateway is called {name}"))
+
+
 def _by_host(manifests: Manifests, kind: str, problems: list[str]) -> dict[str, Manifest]:
     found: dict[str, Manifest] = {}
-    for item in manifests.of(kind):
+    for item in (item for item in manifests.of(kind) if "gateways" not in item.spec):
         for name in _hosts_of(item):
             first = found.setdefault(name, item)
             if first is not item:
@@ -93,21 +115,27 @@ def _check_routes(host: Host, known: Mapping[str, Host], problems: list[str]) ->
     """Every destination exists; Istio would route to nowhere and answer 503."""
     if host.virtual_service is None:
         return
-    for number, route in enumerate(host.virtual_service.spec["http"]):
-        where = f"spec.http[{number}].route"
-        if len(route["route"]) != 1:
-            problems.append(host.virtual_service.problem(f"{where}: shares of several destinations are not in the subset"))
-        destination = route["route"][0]["destination"]
-        target = known.get(destination["host"])
-        if target is None:
-            problems.append(host.virtual_service.problem(f"{where}[0].destination.host: no service is called {destination['host']}"))
-            continue
-        port = destination.get("port", {}).get("number")
-        if port is not None and port not in target.ports:
-            problems.append(host.virtual_service.problem(f"{where}[0].destination.port.number: {target.name} has no port {port}"))
-        subset = destination.get("subset")
-        if subset is not None and subset not in {name for name, _, _ in target.subsets()}:
-            problems.append(host.virtual_service.problem(f"{where}[0].destination.subset: {target.name} has no subset {subset}"))
+    for number, http in enumerate(host.virtual_service.spec.get("http", [])):
+        shares, where = http["route"], f"spec.http[{number}].route"
+        if len(shares) > 1 and not all("weight" in share for share in shares):
+            problems.append(host.virtual_service.problem(f"{where}: of several destinations each needs a weight"))
+        elif len(shares) > 1 and not any(share["weight"] for share in shares):
+            problems.append(host.virtual_service.problem(f"{where}: the weights add up to nothing"))
+        for position, share in enumerate(shares):
+            problems.extend(host.virtual_service.problem(text) for text in _missing(share["destination"], f"{where}[{position}]", known))
+
+
+def _missing(destination: Mapping[str, Any], where: str, known: Mapping[str, Host]) -> list[str]:
+    target = known.get(destination["host"])
+    if target is None:
+        return [f"{where}.destination.host: no service is called {destination['host']}"]
+    port, subset = destination.get("port", {}).get("number"), destination.get("subset")
+    problems = []
+    if port is not None and port not in target.ports:
+        problems.append(f"{where}.destination.port.number: {target.name} has no port {port}")
+    if subset is not None and subset not in {name for name, _, _ in target.subsets()}:
+        problems.append(f"{where}.destination.subset: {target.name} has no subset {subset}")
+    return problems
 
 
 def visible(manifests: Manifests, known: Mapping[str, Host], labels: Mapping[str, str], namespace: str) -> list[Host]:

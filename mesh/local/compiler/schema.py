@@ -41,6 +41,16 @@ def whole(minimum: int, maximum: int = UINT32_MAX) -> Check:
     return check
 
 
+def percentage(value: Any, path: str, problems: list[str]) -> Any:
+    """Accept a share of 0 to 100 percent, to a ten-thousandth of one, as Envoy's millionths can say it; return those millionths."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    millionths = Decimal(str(value)) * 10_000 if number else Decimal("NaN")
+    if not number or not millionths.is_finite() or not 0 <= millionths <= 1_000_000 or millionths % 1:
+        problems.append(f"{path}: must be a percentage from 0 to 100 with at most four decimals, not {_shown(value)}")
+        return value
+    return int(millionths)
+
+
 def boolean(value: Any, path: str, problems: list[str]) -> Any:
     """Accept true and false."""
     if not isinstance(value, bool):
@@ -112,12 +122,29 @@ def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None =
     return check
 
 
-def one_of(alternatives: Mapping[str, Check]) -> Check:
-    """Accept a mapping with exactly one of these fields."""
+def some_of(alternatives: Mapping[str, Check]) -> Check:
+    """Accept a mapping with one or more of these fields."""
     whole_form = fields({}, alternatives)
 
     def check(value: Any, path: str, problems: list[str]) -> Any:
-        if isinstance(value, dict) and len(value) != 1:
+        if value == {}:
+            problems.append(f"{path}: must have one or more of {', '.join(alternatives)}")
+        return whole_form(value, path, problems)
+
+    return check
+
+
+def one_of(alternatives: Mapping[str, Check]) -> Check:
+    """Accept a mapping with exactly one of these fields."""
+    return one_of_with(alternatives, {})
+
+
+def one_of_with(alternatives: Mapping[str, Check], required: Mapping[str, Check]) -> Check:
+    """Accept a mapping with exactly one of the alternatives, and all that is required besides."""
+    whole_form = fields(required, alternatives)
+
+    def check(value: Any, path: str, problems: list[str]) -> Any:
+        if isinstance(value, dict) and sum(name in value for name in alternatives) != 1:
             problems.append(f"{path}: must have exactly one of {', '.join(alternatives)}")
         return whole_form(value, path, problems)
 

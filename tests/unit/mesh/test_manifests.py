@@ -26,7 +26,15 @@ spec:
   hosts: [svc-risk.trading.svc.cluster.local]
   http:
 """
+TELEMETRY = """
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: failures, namespace: trading}
+spec:
+  accessLogging: [{providers: [{name: json}]}]
+"""
 DESTINATION = "route: [{destination: {host: svc-risk.trading.svc.cluster.local"
+OTHER = "{destination: {host: svc-oms.trading.svc.cluster.local}"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +68,47 @@ DESTINATION = "route: [{destination: {host: svc-risk.trading.svc.cluster.local"
             f"{ROUTE}    - {{name: a, match: [{{uri: {{exact: /a, prefix: /b}}}}], {DESTINATION}}}}}]}}",
             "spec.http[0].match[0].uri: must have exactly one of exact, prefix",
         ),
-        (f"{ROUTE}    - {{name: a, fault: {{}}, {DESTINATION}}}}}]}}", "spec.http[0].fault: is not in the subset"),
+        (f"{ROUTE}    - {{name: a, mirror: {{}}, {DESTINATION}}}}}]}}", "spec.http[0].mirror: is not in the subset"),
+        (f"{ROUTE}    - {{name: a, fault: {{}}, {DESTINATION}}}}}]}}", "spec.http[0].fault: must have one or more of delay, abort"),
+        (
+            f"{ROUTE}    - {{name: a, fault: {{abort: {{httpStatus: 503, percentage: {{value: 0.00001}}}}}}, {DESTINATION}}}}}]}}",
+            "spec.http[0].fault.abort.percentage.value: must be a percentage from 0 to 100 with at most four decimals, not 1e-05",
+        ),
+        (
+            f"{ROUTE}    - {{name: a, fault: {{abort: {{grpcStatus: GONE, percentage: {{value: 1}}}}}}, {DESTINATION}}}}}]}}",
+            "spec.http[0].fault.abort.grpcStatus: must be OK or CANCELLED or",
+        ),
+        (
+            f"{ROUTE}    - {{name: a, fault: {{abort: {{percentage: {{value: 1}}}}}}, {DESTINATION}}}}}]}}",
+            "spec.http[0].fault.abort: must have exactly one of httpStatus, grpcStatus",
+        ),
+        (
+            f"{ROUTE}    - {{name: a, {DESTINATION}}}}}, {OTHER}, weight: 1}}]}}",
+            "spec.http[0].route: of several destinations each needs a weight",
+        ),
+        (
+            f"{ROUTE}    - {{name: a, {DESTINATION}}}, weight: 0}}, {OTHER}, weight: 0}}]}}",
+            "spec.http[0].route: the weights add up to nothing",
+        ),
+        (f"{ROUTE}    - {{name: a, match: [{{}}], {DESTINATION}}}}}]}}", "spec.http[0].match[0]: must have one or more of uri, headers"),
+        (f"{ROUTE}    - {{name: a, {DESTINATION}}}}}]}}\n  tls: []", "spec.tls: must be a list of at least 1"),
+        (
+            f"{ROUTE}    - {{name: a, {DESTINATION}}}}}]}}\n  gateways: [edge]",
+            "VirtualService/svc-risk: spec.http: is not in the subset for gateways",
+        ),
+        (
+            f"{ROUTE}    - {{name: a, {DESTINATION}}}}}]}}\n  gateways: [edge]",
+            "VirtualService/svc-risk: spec.gateways[0]: no Gateway is called edge",
+        ),
+        (ROUTE.removesuffix("  http:\n"), "VirtualService/svc-risk: spec.http: is required"),
+        (
+            TELEMETRY,
+            "case.yaml: Telemetry/failures: spec.accessLogging[0].providers[0].name: no extension provider is called json",
+        ),
+        (
+            f"{TELEMETRY}---{TELEMETRY.replace('failures', 'others')}",
+            "case.yaml: Telemetry/others: spec: failures applies to the same workload; merging is not in the subset",
+        ),
         (RULE.replace("DestinationRule", "EnvoyFilter"), "case.yaml: EnvoyFilter/svc-risk: kind: must be one of AuthorizationPolicy"),
         (f"{RULE.replace('io/v1', 'io/v1beta1')}    {{}}", "DestinationRule/svc-risk: apiVersion: must be networking.istio.io/v1"),
         ("kind: Sidecar", "case.yaml: object.metadata: is required"),

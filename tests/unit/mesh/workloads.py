@@ -36,7 +36,7 @@ ENTRY_PORTS = {"svc-gateway": (8080, 9000), "edge": ()}
 
 def workloads(root: Path = Path("/run/mesh")) -> list[Proxy]:
     """Return two sidecars of each service that the repository has manifests for, and the edge's."""
-    accounts = sorted(path.stem for path in MANIFESTS.glob("*.yaml") if path.stem not in ("mesh", "trading"))
+    accounts = sorted(item.spec["workloadSelector"]["labels"]["app"] for item in load(MANIFESTS).of("Sidecar"))
     found: list[Proxy] = []
     for account in accounts:
         for replica in range(2):
