@@ -9,7 +9,7 @@ GO := .venv/go/.ready-$(shell cat requirements-bench.lock 2>/dev/null | cksum | 
 SYSTEM_PACKAGES := nghttp2-client chromium fonts-dejavu-core
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs demo test test-fast interop check gen baseline bench lock system setup \
+.PHONY: help up down status logs demo test test-fast chaos interop check gen baseline bench lock system setup \
 	check-style check-types check-imports check-tidy check-contracts check-gen
 
 help: ## List the targets
@@ -39,6 +39,9 @@ test: $(READY) ## Run every test
 
 test-fast: $(READY) ## Run the tests that take less than three minutes
 	@$(PY) -m pytest -q -m "not processes" $(wildcard tests/unit tests/property tests/contract)
+
+chaos: $(READY) ## Break the mesh on purpose and audit it; ARGS="replica-kill --seed 7" or --short for less than everything
+	@$(PY) -m tests.chaos $(ARGS)
 
 interop: $(INTEROP) ## Meet QuickFIX both ways; the first time compiles it for some minutes
 	@$(PY) -m pytest -q tests/interop

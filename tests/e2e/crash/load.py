@@ -68,6 +68,10 @@ class Load:
             commands.append(self._command(order, 0.0))
         return commands
 
+    def other_price(self, order: order_pb2.Order) -> str:
+        """Return a price at which a resting order goes on to rest."""
+        return self._far(order.instrument_id, order.side)
+
     def changes(
         self, resting: Sequence[order_pb2.Order], count: int, *, walk_away: float = 0.0, replace_twice: bool = False
     ) -> list[Command]:

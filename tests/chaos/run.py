@@ -1,0 +1,141 @@
+"""One fault tried on a running mesh: a steady state, load, the fault, its healing, recovery, rest, and then the auditor."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mesh.local.layout import LocalMeshError
+from tests.chaos.calls import Calls
+from tests.chaos.fault import Fault
+from tests.chaos.pulse import NotRecoveredError, Pulse
+from tests.chaos.scene import Scene
+from tests.chaos.workload import Workload
+from tests.e2e.crash import strike
+from tests.e2e.crash.client import Clients, Ledger
+from tests.e2e.crash.findings import AboveLimit, Doubled, Lost
+from tests.e2e.crash.holdings_audit import Deposits
+from tests.e2e.crash.load import Load
+from tests.e2e.crash.operations_desk import OperationsDesk
+from tests.e2e.crash.verdict import examined
+from tests.e2e.crash.world import TRADER, World
+
+STEADY_SECONDS_MAX = 60.0
+RECOVERY_SECONDS_MAX = 60.0
+REST_SECONDS_MAX = 90.0
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known to the clients of one mesh, over all faults that were tried on it."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    deposits: Deposits = field(default_factory=Deposits)
+
+    def learn(self, ledger: Ledger) -> None:
+        """Add what some clients know."""
+        for name in ("answers", "refused", "lost", "commands"):
+            getattr(self.ledger, name).update(getattr(ledger, name))
+        self.ledger.retried += ledger.retried
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a fault. `recoveries` are seconds by target; `findings` the auditor's and everything else that is not as it must be.
+
+    Attributes:
+        not_run: why it was not tried; empty where it was.
+        commands: how many were entered.
+        acknowledged: how many of them were answered.
+        failures: calls of the pulse that nobody answered, by kind.
+    """
+
+    fault: Fault
+    not_run: str = ""
+    commands: int = 0
+    acknowledged: int = 0
+    recoveries: dict[str, float] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def lost(self) -> int:
+        """How many findings say that something acknowledged is gone."""
+        return sum(isinstance(finding, Lost) for finding in self.findings)
+
+    @property
+    def duplicated(self) -> int:
+        """How many findings say that something is there twice."""
+        return sum(isinstance(finding, Doubled) for finding in self.findings)
+
+    @property
+    def limit_breaches(self) -> int:
+        """How many approvals went above their limit."""
+        return sum(isinstance(finding, AboveLimit) for finding in self.findings)
+
+
+async def tried(fault: Fault, targets: Sequence[str], world: World, known: Known, seed: int) -> Outcome:
+    """Try a fault on each of these targets in turn, then let the auditor at the mesh. A fault that is not outlived is a finding."""
+    outcome, source = Outcome(fault), random.Random(f"{seed}/{fault.name}")
+    name = f"{fault.name}-{source.getrandbits(24):06x}"
+    calls = Calls(world.mesh, source, f"p-{name}", known.deposits)
+    clients = Clients(world.mesh, TRADER, source)
+    try:
+        async with clients, OperationsDesk(world.mesh, source) as desk:
+            desk.deposits = known.deposits
+            async with Pulse(calls) as pulse:
+                scene, load = Scene(world, pulse, source), Load(source, name)
+                for target in targets:
+                    world.note(f"{fault.name}: {target}")
+                    workload = Workload(world.mesh, clients, desk, load, source, walk_away=fault.walk_away)
+                    await _struck(fault, target, scene, workload, outcome)
+            outcome.findings += [f"a {kind} was never answered" for kind in pulse.unanswered]
+            for ledger in (clients.ledger, calls.ledger):
+                known.learn(ledger)
+                outcome.commands += len(ledger.commands)
+                outcome.acknowledged += len(ledger.answers)
+            _, findings = await examined(world, clients, known.ledger, known.deposits, timeout_seconds=REST_SECONDS_MAX)
+            outcome.findings += findings
+    except* (NotRecoveredError, TimeoutError, LocalMeshError) as errors:
+        outcome.findings += [f"{type(error).__name__}: {error}" for error in _leaves(errors)]
+    return outcome
+
+
+async def _struck(fault: Fault, target: str, scene: Scene, workload: Workload, outcome: Outcome) -> None:
+    await scene.pulse.recovered(time.monotonic(), timeout_seconds=STEADY_SECONDS_MAX)
+    workload.resting = await strike.resting(scene.world)
+    async with workload:
+        await workload.moment()
+        async with fault.inject(scene, target):
+            began, recovery = time.monotonic(), None
+            scene.note(f"{target}: the fault is there")
+            if fault.outlasted:
+                recovery = await scene.pulse.recovered(began, timeout_seconds=RECOVERY_SECONDS_MAX)
+            outcome.findings += [f"{target}: {finding}" for finding in await fault.during(scene, target)]
+            await asyncio.sleep(max(0.0, began + fault.hold_seconds - time.monotonic()))
+            healing = time.monotonic()
+        if recovery is None:
+            recovery = await scene.pulse.recovered(healing, timeout_seconds=RECOVERY_SECONDS_MAX)
+        await scene.pulse.recovered(healing, timeout_seconds=RECOVERY_SECONDS_MAX)
+    await scene.returned()
+    scene.note(f"{target}: well again after {recovery:.2f} s")
+    outcome.recoveries[target] = recovery
+    failed = scene.pulse.failures(began)
+    for kind, failures in failed.items():
+        outcome.failures[kind] += failures.total()
+        scene.note(f"{target}: {kind}: {dict(failures.most_common(3))}")
+    if recovery > fault.objective_seconds:
+        outcome.findings.append(f"{target}: recovered in {recovery:.1f} s, the objective is {fault.objective_seconds:g} s")
+    for kind in sorted(fault.unnoticed & failed.keys()):
+        outcome.findings.append(f"{target}: {failed[kind].total()} calls of kind {kind} failed: {dict(failed[kind].most_common(3))}")
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found = []
+    for error in errors.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
