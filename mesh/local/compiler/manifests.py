@@ -14,6 +14,8 @@ from mesh.local.compiler.kinds import KINDS, MESH_CONFIG, OBJECT
 from mesh.local.compiler.problems import ManifestError
 
 MESH_FILE = "mesh.yaml"
+KUSTOMIZATION_FILE = "kustomization.yaml"
+"""What a cluster's deployment starts from; it holds no object."""
 FILE_BYTES_MAX = 256 * 1024
 
 
@@ -69,7 +71,7 @@ class Manifests:
 
 
 def load(directory: Path) -> Manifests:
-    """Read `mesh.yaml` and every other `*.yaml` of a directory.
+    """Read `mesh.yaml` and every other `*.yaml` of a directory, the kustomization aside.
 
     Raises:
         ManifestError: with everything that is wrong in any of them.
@@ -77,7 +79,7 @@ def load(directory: Path) -> Manifests:
     problems: list[str] = []
     mesh: Any = None
     found: list[Manifest] = []
-    for path in sorted(directory.glob("*.yaml")):
+    for path in sorted(path for path in directory.glob("*.yaml") if path.name != KUSTOMIZATION_FILE):
         for document in _documents(path, problems):
             if path.name == MESH_FILE:
                 mesh = MESH_CONFIG(document, "MeshConfig", _Prefixed(problems, path.name))
