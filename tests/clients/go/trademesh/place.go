@@ -1,0 +1,62 @@
+package trademesh
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	omsv1 "trademesh/clients/build/trademesh/oms/v1"
+)
+
+const (
+	attemptTimeout = 3 * time.Second
+	pauseFirst     = 50 * time.Millisecond
+	pauseLongest   = 2 * time.Second
+)
+
+// Place sends an order until it is known what became of it, always under the request's own client_order_id, so that it is placed once.
+//
+// An order that risk refused is returned like any other: look at its state. An error with a Final refusal means that there is no order.
+// When ctx ends first, the outcome is open: call Place again with the same request, later or from another process.
+func Place(ctx context.Context, orders omsv1.OrderServiceClient, request *omsv1.CreateOrderRequest) (*omsv1.Order, error) {
+	for pause := pauseFirst; ; pause = min(2*pause, pauseLongest) {
+		order, err := create(ctx, orders, request)
+		if err == nil {
+			return order, nil
+		}
+		refusal := Refused(err)
+		if refusal.Final() {
+			return nil, err
+		}
+		if !refusal.NothingDone() {
+			if order, found := lookup(ctx, orders, request); found {
+				return order, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the outcome of %s is open: %w", request.ClientOrderId, err)
+		case <-time.After(max(pause, refusal.RetryAfter)):
+		}
+	}
+}
+
+func create(ctx context.Context, orders omsv1.OrderServiceClient, request *omsv1.CreateOrderRequest) (*omsv1.Order, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	answer, err := orders.CreateOrder(ctx, request)
+	return answer.GetOrder(), err
+}
+
+// lookup asks for the order by its key. Not found proves little while the first attempt may still be under way; sending it again does.
+func lookup(ctx context.Context, orders omsv1.OrderServiceClient, request *omsv1.CreateOrderRequest) (*omsv1.Order, bool) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	answer, err := orders.LookupOrder(ctx, &omsv1.LookupOrderRequest{AccountId: request.AccountId, ClientOrderId: request.ClientOrderId})
+	if err != nil && Refused(err).Code != codes.NotFound {
+		return nil, false
+	}
+	return answer.GetOrder(), err == nil
+}
