@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from mesh.conformance.cluster import empty_cluster
 from mesh.conformance.render import Rendered, text
@@ -103,6 +105,57 @@ def discovery(rendered: Rendered) -> Iterator[str]:
         yield f"127.0.0.1:{ports['grpc']}"
 
 
+@contextmanager
+def redirected(rendered: Rendered) -> Iterator[str]:
+    """Run the server of Istio's own tests on the manifests, for workloads whose sockets are redirected; yields its address.
+
+    Raises:
+        IstiodError: it refuses the manifests.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="istiod-")))
+        (folder / "objects.yaml").write_text(text(rendered.objects))
+        (folder / "mesh.yaml").write_text(rendered.mesh)
+        log = folder / "log"
+        output = stack.enter_context(log.open("wb"))
+        command = [str(CACHE / ORACLE), "redirect", str(folder / "mesh.yaml"), str(folder / "objects.yaml")]
+        process = subprocess.Popen(
+            command, cwd=folder, env=_environment(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True
+        )
+        stack.callback(_stop, process)
+        assert process.stdout is not None
+        assert process.stdin is not None
+        stack.callback(process.stdout.close)
+        stack.callback(process.stdin.close)
+        address = _first_address(process.stdout)
+        if address is None:
+            raise IstiodError(f"{ORACLE} did not start:\n{_tail(log)}")
+        yield address
+
+
+def _first_address(lines: IO[str]) -> str | None:
+    """Its libraries print too."""
+    return next((line.strip() for line in lines if line.startswith("127.0.0.1:")), None)
+
+
+def analysis(rendered: Rendered) -> dict[str, Any]:
+    """Return what Istio's analyzers say about the manifests and the registry: how many there are, and their findings.
+
+    Raises:
+        IstiodError: it cannot read them.
+    """
+    with tempfile.TemporaryDirectory(prefix="istiod-") as folder:
+        objects, mesh = Path(folder) / "objects.yaml", Path(folder) / "mesh.yaml"
+        objects.write_text(text(rendered.objects))
+        mesh.write_text(rendered.mesh)
+        command = [str(CACHE / ORACLE), "analyze", str(mesh), str(objects)]
+        done = subprocess.run(command, cwd=folder, env=_environment(Path(folder)), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise IstiodError(f"{ORACLE} could not analyse:\n{done.stderr[-4000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def _environment(folder: Path) -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "HOME": str(folder), "POD_NAMESPACE": "istio-system", **SETTINGS}
 
@@ -133,7 +186,7 @@ def _tail(log: Path) -> str:
     return "\n".join((telling or lines)[-12:])
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[Any]) -> None:
     process.terminate()
     try:
         process.wait(STOP_SECONDS_MAX)
