@@ -41,6 +41,7 @@ class Fault:
         unnoticed: of these kinds of calls none may fail (`pulse.KINDS`).
         hold_seconds: the least time between fault and healing.
         during: looks at the mesh while the fault holds.
+        spoils: the mesh is beyond recovery afterwards, and `during` alone judges it; its stage is `for_each`.
         walk_away: the share of clients that ask once and never again, so that outcomes stay unknown.
         short: the targets of the short set, which CI runs; none keeps it out.
         stage: the mesh that it needs.
@@ -57,11 +58,14 @@ class Fault:
     unnoticed: frozenset[str] = frozenset()
     hold_seconds: float = 0.0
     during: Check = nothing_more
+    spoils: bool = False
     walk_away: float = 0.0
     short: tuple[str, ...] = ()
     stage: Stage = PLAIN
     permitted: Callable[[], str] = always
 
     def __post_init__(self) -> None:
+        if self.spoils and not self.stage.for_each:
+            raise ValueError(f"{self.name}: what spoils its mesh needs one of its own")
         if not self.targets or not set(self.short) <= set(self.targets):
             raise ValueError(f"{self.name}: the short set's targets must be some of the fault's: {self.short}")

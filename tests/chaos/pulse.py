@@ -15,6 +15,9 @@ import grpc
 from tests.chaos.calls import CALL_SECONDS, Calls, NoAnswerError
 
 BEAT_SECONDS = 0.1
+CHANGE_SECONDS = 0.3
+STOCK = 60
+"""Orders that rest before the first beat; changes come more rarely than orders, so that there are some to cancel while none can be placed."""
 IN_A_ROW = 3
 """So many successes after the last failure make a kind well again."""
 LAST_ANSWER_SECONDS = 30.0
@@ -65,6 +68,8 @@ class Pulse:
         self.unanswered: list[str] = []
 
     async def __aenter__(self) -> Self:
+        for _ in range(STOCK):
+            await self.calls.order()
         self._tasks = [asyncio.create_task(self._beat(kind), name=f"pulse {kind}") for kind in self._tries]
         return self
 
@@ -102,6 +107,10 @@ class Pulse:
                 if task.done():
                     task.result()
             await asyncio.sleep(LOOK_SECONDS)
+
+    def since(self, kind: str, since: float) -> list[Beat]:
+        """Return the calls of a kind that began after `since`, on the monotonic clock, and have ended."""
+        return [beat for beat in self.beats[kind] if beat.began >= since]
 
     def failures(self, since: float) -> dict[str, Counter[str]]:
         """Return why calls that ended after `since` were not answered, by kind."""
@@ -141,4 +150,4 @@ class Pulse:
                 self.beats[kind].append(Beat(began, time.monotonic(), failure))
             if self._ending.is_set() and not failure:
                 return
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(CHANGE_SECONDS if kind in (REPLACE, CANCEL) else BEAT_SECONDS)

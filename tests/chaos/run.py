@@ -29,6 +29,10 @@ RECOVERY_SECONDS_MAX = 60.0
 REST_SECONDS_MAX = 90.0
 
 
+class _SpoiledError(Exception):
+    """The mesh is beyond recovery, as it was to be."""
+
+
 @dataclass(slots=True)
 class Known:
     """What is known to the clients of one mesh, over all faults that were tried on it."""
@@ -88,7 +92,7 @@ async def tried(fault: Fault, targets: Sequence[str], world: World, known: Known
         async with clients, OperationsDesk(world.mesh, source) as desk:
             desk.deposits = known.deposits
             async with Pulse(calls) as pulse:
-                scene, load = Scene(world, pulse, source), Load(source, name)
+                scene, load = Scene(world, pulse, source, clients.ledger), Load(source, name)
                 for target in targets:
                     world.note(f"{fault.name}: {target}")
                     workload = Workload(world.mesh, clients, desk, load, source, walk_away=fault.walk_away)
@@ -100,6 +104,8 @@ async def tried(fault: Fault, targets: Sequence[str], world: World, known: Known
                 outcome.acknowledged += len(ledger.answers)
             _, findings = await examined(world, clients, known.ledger, known.deposits, timeout_seconds=REST_SECONDS_MAX)
             outcome.findings += findings
+    except* _SpoiledError:
+        pass
     except* (NotRecoveredError, TimeoutError, LocalMeshError) as errors:
         outcome.findings += [f"{type(error).__name__}: {error}" for error in _leaves(errors)]
     return outcome
@@ -117,6 +123,9 @@ async def _struck(fault: Fault, target: str, scene: Scene, workload: Workload, o
                 recovery = await scene.pulse.recovered(began, timeout_seconds=RECOVERY_SECONDS_MAX)
             outcome.findings += [f"{target}: {finding}" for finding in await fault.during(scene, target)]
             await asyncio.sleep(max(0.0, began + fault.hold_seconds - time.monotonic()))
+            if fault.spoils:
+                outcome.recoveries[target] = 0.0
+                raise _SpoiledError
             healing = time.monotonic()
         if recovery is None:
             recovery = await scene.pulse.recovered(healing, timeout_seconds=RECOVERY_SECONDS_MAX)

@@ -11,6 +11,7 @@ import psutil
 
 from mesh.local.parts import POSTGRES, REDIS
 from tests.chaos.pulse import Pulse
+from tests.e2e.crash.client import Ledger
 from tests.e2e.crash.world import World
 
 EMBEDDED = (POSTGRES, REDIS)
@@ -23,10 +24,11 @@ class Scene:
         world: the mesh, its databases and its notes.
         pulse: calls of every kind, through the edge, for as long as the fault is tried.
         source: all chance comes from here; the seed and the fault's name decide it.
+        ledger: what the load's clients have been told under this fault.
     """
 
-    def __init__(self, world: World, pulse: Pulse, source: random.Random) -> None:
-        self.world, self.pulse, self.random = world, pulse, source
+    def __init__(self, world: World, pulse: Pulse, source: random.Random, ledger: Ledger) -> None:
+        self.world, self.pulse, self.random, self.ledger = world, pulse, source, ledger
         self._died: dict[str, int] = {}
 
     def note(self, text: str) -> None:
@@ -36,6 +38,13 @@ class Scene:
     def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> None:
         """End instances by a signal; of an embedded part, its server. The run waits for them to be back."""
         self._died |= self.world.kill(*names, number=number)
+
+    def await_death(self, *names: str) -> None:
+        """Have the run wait until these, which are dying by other means than `kill`, are back under other process ids."""
+        for name in names:
+            pid = self.world.mesh.instance(name).pid
+            assert pid is not None
+            self._died[name] = pid
 
     def replicas(self, service: str) -> tuple[str, ...]:
         """Return the names of a service's instances."""

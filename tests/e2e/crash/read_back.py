@@ -46,7 +46,7 @@ async def _orders_again(clients: Clients) -> AsyncIterator[str]:
         results = await clients.next().batch([command.request for command, _ in part if isinstance(command.request, Create)])
         for (command, first), result in zip(part, results, strict=True):
             if result.order != first:
-                yield f"order {command.key}: first answered {_line(first)}, now {_line(result)}"
+                yield f"order {command.key}: first answered {_line(first)}, now {_line(result)}; {_differing(first, result.order)}"
 
 
 async def _requests_again(clients: Clients) -> list[str]:
@@ -58,7 +58,7 @@ async def _requests_again(clients: Clients) -> list[str]:
                 answer = await clients.next().unary(command)
             except grpc.aio.AioRpcError as error:
                 return f"request {command.key}: first answered {_line(first)}, now {call_failure(error)}"
-        return None if answer == first else f"request {command.key}: first answered {_line(first)}, now {_line(answer)}"
+        return None if answer == first else f"request {command.key} on order {answer.order_id}: {_differing(first, answer)}"
 
     answered = [*clients.ledger.of(Cancel), *clients.ledger.of(Replace)]
     return [finding for finding in await asyncio.gather(*(again(*item) for item in answered)) if finding is not None]
@@ -195,6 +195,12 @@ def _exposure(state: risk_service_pb2.GetRiskStateResponse, risk: RiskRecord) ->
             (f"{instrument_id} open sells", Decimal(item.open_sell_quantity), row["sell_quantity"]),
         ]
     return (f"{name} is shown as {said}, on disk it is {stored}" for name, said, stored in pairs if said != stored)
+
+
+def _differing(first: order_pb2.Order, now: order_pb2.Order) -> str:
+    """Say in which fields the answers differ."""
+    names = [field.name for field in first.DESCRIPTOR.fields if getattr(first, field.name) != getattr(now, field.name)]
+    return ", ".join(f"{name} was first answered {_line(getattr(first, name))}, now {_line(getattr(now, name))}" for name in names)
 
 
 def _line(message: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 import psutil
@@ -22,7 +23,7 @@ WHERE r.status = 1 AND NOT EXISTS (SELECT FROM svc_oms.orders o WHERE o.order_id
 """
 _WAITING = """
 SELECT count(*) FROM pg_stat_activity
-WHERE application_name LIKE 'svc_oms-%' AND wait_event_type = 'Lock' AND backend_start < $1
+WHERE application_name LIKE $1 AND wait_event_type = 'Lock' AND backend_start < $2
 """
 
 
@@ -58,22 +59,29 @@ async def in_the_middle(world: World, clients: Clients, commands: Iterable[Comma
 
 
 @asynccontextmanager
-async def commits_held(world: World) -> AsyncIterator[None]:
-    """Keep svc_oms from writing any event, and at the end wait until whoever waited to has given up: its commit never happens."""
+async def commits_held(world: World, table: str = "svc_oms.event") -> AsyncIterator[None]:
+    """Keep a service from writing to a table, and at the end wait until whoever waited to has given up: its commit never happens."""
     async with world.database() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await connection.execute("LOCK TABLE svc_oms.event IN EXCLUSIVE MODE")
+        await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
         try:
             yield
             now = await connection.fetchval("SELECT clock_timestamp()")
 
             async def given_up() -> bool:
-                return not (await world.sql(_WAITING, now))[0][0]
+                return not await held_commits(world, table, now)
 
             await world.until(given_up, timeout_seconds=15.0)
         finally:
             await transaction.rollback()
+
+
+async def held_commits(world: World, table: str, before: datetime) -> int:
+    """Return how many backends of the table's service, of those that began before then, wait for a lock."""
+    service = table.partition(".")[0]
+    count: int = (await world.sql(_WAITING, f"{service}-%", before))[0][0]
+    return count
 
 
 async def reserved_without_order(world: World) -> int:
