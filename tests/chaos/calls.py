@@ -17,7 +17,7 @@ from cli.rpcs import Request, Response, Rpc
 from kernel.errors import TrademeshError
 from mesh.local.harness import LocalMesh
 from mesh.local.outside import door
-from tests.e2e.crash.client import RETRIED, Ledger, call_failure
+from tests.e2e.crash.client import RETRIED, Ledger, answered_order, call_failure
 from tests.e2e.crash.holdings_audit import CURRENCY, Deposits
 from tests.e2e.crash.holdings_record import CASH, Asset, Deposit
 from tests.e2e.crash.load import ACCOUNTS, Cancel, Command, Create, Load, Replace
@@ -210,7 +210,7 @@ class Calls:
             self.ledger.refused[key] = call_failure(error)
             del self._open[kind]
             return None
-        order: order_pb2.Order = answer.order
+        order = answered_order(answer)
         self.ledger.answers[key] = order
         del self._open[kind]
         return order

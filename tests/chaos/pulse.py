@@ -17,7 +17,7 @@ from tests.chaos.calls import CALL_SECONDS, Calls, NoAnswerError
 BEAT_SECONDS = 0.1
 CHANGE_SECONDS = 0.3
 STOCK = 60
-"""Orders that rest before the first beat; changes come more rarely than orders, so that there are some to cancel while none can be placed."""
+"""Orders that rest before the first beat. Changes come more rarely than orders: there are some to cancel while none can be placed."""
 IN_A_ROW = 3
 """So many successes after the last failure make a kind well again."""
 LAST_ANSWER_SECONDS = 30.0

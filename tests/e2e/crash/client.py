@@ -78,6 +78,14 @@ def call_failure(error: grpc.aio.AioRpcError) -> Failure:
     return Failure(error.code().name, "", error.details() or "")
 
 
+def answered_order(response: Any) -> order_pb2.Order:
+    """Return the order of an answer. A replace that risk has refused says so beside it, and in it where a stream answers."""
+    order: order_pb2.Order = response.order
+    if isinstance(response, order_service_pb2.ReplaceOrderResponse) and response.HasField("reject"):
+        order.reject.CopyFrom(response.reject)
+    return order
+
+
 class Connection:
     """One channel to one replica, and what its sidecar would add to the caller's calls."""
 
@@ -90,8 +98,7 @@ class Connection:
         """Carry out one command."""
         method = {Create: self.orders.CreateOrder, Cancel: self.orders.CancelOrder, Replace: self.orders.ReplaceOrder}
         response = await method[type(command.request)](command.request, metadata=self.metadata, timeout=CALL_SECONDS)
-        order: order_pb2.Order = response.order
-        return order
+        return answered_order(response)
 
     async def batch(self, requests: Sequence[Create]) -> Sequence[order_service_pb2.BatchCreateOrdersResult]:
         """Place orders together."""
