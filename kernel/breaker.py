@@ -13,6 +13,9 @@ from contextlib import contextmanager
 import pybreaker
 
 from kernel.errors import OutcomeUnknownError, Reason, TrademeshError, UnavailableError
+from kernel.telemetry import Sample
+
+_STATE_VALUES = {pybreaker.STATE_CLOSED: 0, pybreaker.STATE_HALF_OPEN: 1, pybreaker.STATE_OPEN: 2}
 
 
 def is_outage(error: BaseException) -> bool:
@@ -20,6 +23,18 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, TrademeshError):
         return isinstance(error, (UnavailableError, OutcomeUnknownError))
     return not isinstance(error, asyncio.CancelledError)
+
+
+class _Openings(pybreaker.CircuitBreakerListener):
+    """Counts how often a breaker has opened."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def state_change(
+        self, cb: pybreaker.CircuitBreaker, old_state: pybreaker.CircuitBreakerState | None, new_state: pybreaker.CircuitBreakerState
+    ) -> None:
+        self.count += new_state.name == pybreaker.STATE_OPEN
 
 
 class Breaker:
@@ -50,6 +65,8 @@ class Breaker:
         self._is_failure = is_failure
         self._storage = storage or pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
         self._probing = False
+        self._openings = _Openings()
+        self._refused = 0
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=failures_max,
             reset_timeout=reset_seconds,
@@ -57,6 +74,7 @@ class Breaker:
             state_storage=self._storage,
             name=name,
             throw_new_error_on_trip=False,
+            listeners=[self._openings],
         )
 
     @property
@@ -64,6 +82,15 @@ class Breaker:
         """Return `closed`, `open` or `half-open`."""
         state: str = self._breaker.current_state
         return state
+
+    def samples(self) -> list[Sample]:
+        """Return its metrics: state (0 closed, 1 half-open, 2 open), how often it has opened, and how many calls it has refused."""
+        labels = (("breaker", self.name),)
+        return [
+            Sample("breaker_state", _STATE_VALUES[self.state], labels),
+            Sample("breaker_openings_total", self._openings.count, labels),
+            Sample("breaker_refusals_total", self._refused, labels),
+        ]
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -96,6 +123,7 @@ class Breaker:
         return not self._is_failure(error)
 
     def _refusal(self) -> UnavailableError:
+        self._refused += 1
         return UnavailableError(
             self._reason,
             f"{self.name} failed repeatedly; not asked again yet",

@@ -28,6 +28,7 @@ async def open_database(base: Foundation, dsn: Dsn, migrations: Sequence[Migrati
     await verify(dsn, migrations)
     database = await Database.open(dsn, PoolSettings(application_name=base.config.instance))
     base.closing(database.close)
+    base.telemetry.metrics.source(database.breaker.samples)
     return database
 
 

@@ -142,11 +142,10 @@ class MeshChannel(grpc.aio.Channel):
         await self.close()
 
     def samples(self) -> list[Sample]:
-        """Return the channel's metrics: calls by outcome, replicas ready, breaker state (0 closed, 1 half-open, 2 open)."""
+        """Return the channel's metrics: calls by outcome, replicas ready, and its breaker's."""
         labels = (("dependency", self.config.dependency),)
-        state = {"closed": 0, "half-open": 1}.get(self.breaker.state, 2)
         counts = [Sample("rpc_client_calls_total", count, (*labels, ("outcome", outcome))) for outcome, count in self.outcomes.items()]
-        return [*counts, Sample("rpc_client_ready_replicas", self.endpoints.ready_count(), labels), Sample("breaker_state", state, labels)]
+        return [*counts, Sample("rpc_client_ready_replicas", self.endpoints.ready_count(), labels), *self.breaker.samples()]
 
     def timeout(self, asked: float | None) -> float:
         """Return the seconds that a call gets: what was asked, but never more than the served call has left, less the margin.

@@ -145,6 +145,8 @@ def _risk_config(config: OmsConfig) -> ClientConfig:
 
 def _samples(batches: Lanes, routers: list[VenueRouter]) -> list[Sample]:
     samples = [Sample("venue_logged_on", router.logged_on, (("lease", router.lease_name),)) for router in routers]
+    for router in routers:
+        samples += router.breaker.samples()
     for lane, statistics, queued in (
         (ORDERS_LANE, batches.orders.statistics(ORDERS_LANE), batches.orders.queued(ORDERS_LANE)),
         (CONTROL_LANE, batches.control.statistics(CONTROL_LANE), batches.control.queued(CONTROL_LANE)),

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
+from kernel.breaker import Breaker
 from kernel.errors import LeaseLostError, TrademeshError
 from kernel.fix.steps import AppMessage
 from kernel.leadership import lead
@@ -48,6 +49,8 @@ class VenueRouter:
         self._leases = leases
         self._clock = clock
         self._ids = ids
+        # The router's, so that a session taken anew is not one that has never failed.
+        self.breaker = Breaker(f"venue {config.venue}")
         self._connection: VenueConnection | None = None
         self._stopping = asyncio.Event()
 
@@ -77,7 +80,9 @@ class VenueRouter:
             return
         _logger.info("venue session taken", extra={"fields": {"venue": self._config.venue, "epoch": keeper.current.epoch}})
         transactions = SessionTransactions(self._config.venue, self._store, self._leases, lambda: keeper.current, self._clock)
-        connection = VenueConnection(self._config, transactions, self._clock, still_mine=lambda: self._leases.still_mine(keeper.current))
+        connection = VenueConnection(
+            self._config, transactions, self._clock, still_mine=lambda: self._leases.still_mine(keeper.current), breaker=self.breaker
+        )
         self._connection = connection
         work = [
             asyncio.create_task(connection.run(), name="venue-connection"),

@@ -141,3 +141,20 @@ async def test_lost_answers_and_bugs_count(breaker: Breaker) -> None:
     await fail(breaker, 2, OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, "lost"))
     await fail(breaker, 1, OSError("reset"))
     assert breaker.state == "open"
+
+
+async def test_its_metrics_tell_of_opening_refusing_and_closing_again(breaker: Breaker, storage: Storage) -> None:
+    def told() -> dict[str, float]:
+        assert all(sample.labels == (("breaker", "venue"),) for sample in breaker.samples())
+        return {sample.name: sample.value for sample in breaker.samples()}
+
+    assert told() == {"breaker_state": 0, "breaker_openings_total": 0, "breaker_refusals_total": 0}
+    await fail(breaker, 3)
+    await fail(breaker, 2)
+    assert told() == {"breaker_state": 2, "breaker_openings_total": 1, "breaker_refusals_total": 2}
+    storage.age()
+    await fail(breaker, 1)
+    assert told() == {"breaker_state": 2, "breaker_openings_total": 2, "breaker_refusals_total": 2}
+    storage.age()
+    assert await call(breaker) == "answer"
+    assert told()["breaker_state"] == 0
