@@ -73,6 +73,7 @@ class EdgeOptions:
         jwks: the issuer's public keys (RFC 7517), as JSON text.
         access_log: a file for one JSON line a request.
         origins: of browsers' pages that may call, such as `https://desk.example.com`; none by default.
+        source_address: from which it calls services; the system's choice by default.
         limits: bounds on what clients may ask.
 
     Raises:
@@ -89,6 +90,7 @@ class EdgeOptions:
     jwks: str
     access_log: Path = Path("/dev/stdout")
     origins: tuple[str, ...] = ()
+    source_address: str | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

@@ -40,6 +40,9 @@ def _options(parsed: argparse.Namespace) -> Options:
         exchange_flow=not parsed.no_exchange_flow,
         seed=not parsed.no_seed,
         ephemeral_ports=parsed.ephemeral_ports,
+        own_manifests=parsed.own_manifests,
+        certificate_seconds=parsed.certificate_seconds,
+        token_seconds=parsed.token_seconds,
     )
 
 
@@ -54,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     starting.add_argument("--no-bus", action="store_true", help="publish nothing on the bus; consumers read the logs")
     starting.add_argument("--no-exchange-flow", action="store_true", help="no synthetic participants")
     starting.add_argument("--no-seed", action="store_true", help="create no accounts, instruments and limits")
+    starting.add_argument("--own-manifests", action="store_true", help="follow a copy of mesh/istio in the state directory as it changes")
+    starting.add_argument("--certificate-seconds", type=int, metavar="N", help="how long a workload's certificate is valid (3600)")
+    starting.add_argument("--token-seconds", type=int, metavar="N", help="how long a token of the sandbox's issuer is valid (300)")
     up = commands_parser.add_parser("up", parents=[starting], help="start the mesh")
     up.add_argument("--foreground", action="store_true", help="supervise in this terminal; Ctrl-C stops the mesh")
     commands_parser.add_parser("run", parents=[starting])

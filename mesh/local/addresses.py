@@ -11,6 +11,8 @@ from pathlib import Path
 from mesh.local.layout import LocalMeshError
 
 INSTANCES_MAX = 250
+EDGE_NUMBER = 254
+"""The edge's last byte in the block, beyond all instances'."""
 _BLOCKS_TRIED_MAX = 64
 
 
@@ -24,6 +26,11 @@ def is_free(address: str, port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def edge_address(instance_address: str) -> str:
+    """Return the address in an instance's block from which the edge calls."""
+    return f"{instance_address.rpartition('.')[0]}.{EDGE_NUMBER}"
 
 
 def choose_addresses(

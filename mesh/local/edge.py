@@ -16,8 +16,8 @@ NAMES = ("localhost", HOST, "::1")
 """Of the server certificate."""
 
 
-def edge_site(layout: Layout, port: int, origins: tuple[str, ...]) -> EdgeSite:
-    """Make the edge's private directory and return where everything of it is."""
+def edge_site(layout: Layout, port: int, origins: tuple[str, ...], source_address: str) -> EdgeSite:
+    """Make the edge's private directory and return where everything of it is; it calls services from the address."""
     private = layout.create_private(EDGE)
     return EdgeSite(
         address=HOST,
@@ -31,6 +31,7 @@ def edge_site(layout: Layout, port: int, origins: tuple[str, ...]) -> EdgeSite:
         authority_file=layout.data(AUTHORITY_FILE),
         access_log=private / "access.log",
         origins=origins,
+        source_address=source_address,
     )
 
 

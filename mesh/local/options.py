@@ -27,6 +27,11 @@ class Options:
         seed: accounts, instruments and limits are created.
         ephemeral_ports: edge, issuer and exchange have any free ports, whatever the environment says; for tests beside a running mesh.
         services: which of our services run; svc_oms, svc_risk and svc_marketdata are the least that trades.
+        own_manifests: the control process follows a copy of `mesh/istio` in the state directory, made at the first start, to be changed
+            while the mesh runs.
+        certificate_seconds: how long a workload's certificate is valid; an hour unless given.
+        token_seconds: how long a token of the sandbox's issuer is valid, whose keys then follow each other as fast as they may; five
+            minutes unless given.
     """
 
     replicas: int = 2
@@ -36,6 +41,9 @@ class Options:
     seed: bool = True
     ephemeral_ports: bool = False
     services: tuple[str, ...] = SERVICES
+    own_manifests: bool = False
+    certificate_seconds: int | None = None
+    token_seconds: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.replicas <= REPLICAS_MAX:
@@ -52,8 +60,14 @@ class Options:
             "--no-exchange-flow": not self.exchange_flow,
             "--no-seed": not self.seed,
             "--ephemeral-ports": self.ephemeral_ports,
+            "--own-manifests": self.own_manifests,
         }
         chosen = ["--services", ",".join(self.services)] if self.services != SERVICES else []
+        values = {
+            "--certificate-seconds": self.certificate_seconds,
+            "--token-seconds": self.token_seconds,
+        }
+        chosen += [text for flag, value in values.items() if value is not None for text in (flag, str(value))]
         return ["--replicas", str(self.replicas), *chosen, *(flag for flag, given in flags.items() if given)]
 
 

@@ -26,6 +26,8 @@ HOST = "127.0.0.1"
 MEMBER = "TRADEMESH"
 """Our CompID and user name at the exchange."""
 CONTROL_SOCKET = "control.sock"
+KEY_LEAD_SECONDS_MIN = 20
+"""Twice as long as the control process takes to fetch the issuer's keys."""
 
 _SANDBOX_CONFIGURATION_EXIT_CODE = 2
 _LINE_A_PORT, _LINE_B_PORT = 26_400, 26_401
@@ -133,7 +135,7 @@ class FeedLines:
         return cls(f"{address}:{_LINE_A_PORT}", f"{address}:{_LINE_B_PORT}")
 
 
-def issuer_unit(layout: Layout, doors: Doors) -> Unit:
+def issuer_unit(layout: Layout, doors: Doors, token_seconds: int | None) -> Unit:
     """Return the sandbox's identity provider; clients register with the token of `outside.registration_token`."""
     private, data = layout.create_private(ISSUER), own_directory(layout.data(ISSUER))
     token = private / "registration.token"
@@ -146,6 +148,10 @@ def issuer_unit(layout: Layout, doors: Doors) -> Unit:
         "PORT": str(doors.issuer_port),
         "READY_FILE": str(private / READY_FILE),
     }
+    if token_seconds is not None:
+        # Published for as long as the control process may take to fetch it, and for a token's life.
+        lead = max(token_seconds, KEY_LEAD_SECONDS_MIN)
+        settings |= {"TOKEN_SECONDS": str(token_seconds), "KEY_LEAD_SECONDS": str(lead), "KEY_SECONDS": str(2 * lead)}
     whole = {f"TRADEMESH_IDP_{key}": value for key, value in settings.items()}
     return replace(
         python_unit(layout, ISSUER, ISSUER, "sandbox.idp", environment=whole),

@@ -55,7 +55,7 @@ def build_plan(layout: Layout, options: Options, environment: Surroundings) -> P
     units = [*infrastructure, exchange_unit(layout, options, doors, lines)]
     own_issuer = issuer_url(doors)
     if environment.issuer is None or environment.jwks_uri is None:
-        units.append(issuer_unit(layout, doors))
+        units.append(issuer_unit(layout, doors, options.token_seconds))
         around = Surrounding(doors, own_issuer, f"{own_issuer}/jwks", environment.origins)
     else:
         around = Surrounding(doors, environment.issuer, environment.jwks_uri, environment.origins)

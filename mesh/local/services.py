@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mesh.local.addresses import edge_address
 from mesh.local.compiler import Proxy
 from mesh.local.edge import edge_site, edge_unit
 from mesh.local.embedded import ADDRESS_FILE, write_private
@@ -16,7 +17,7 @@ from mesh.local.options import SERVICES, Options
 from mesh.local.parts import DATABASES, EXCHANGE_COMP_ID, HOST, MEMBER, REDIS, Doors, FeedLines, member_password, python_unit
 from mesh.local.probes import GrpcHealth
 from mesh.local.seed_data import TENANT, VENUE
-from mesh.local.sidecar import control_unit, egress_target, envoy_unit, proxies, write_secrets
+from mesh.local.sidecar import control_unit, egress_target, envoy_unit, own_manifests, proxies, write_secrets
 from mesh.local.state import own_directory, secret_file
 from mesh.local.topology import EdgeSite, Topology
 from mesh.local.unit import Unit
@@ -72,8 +73,9 @@ def service_units(
     layout: Layout, options: Options, around: Surrounding, found: Sequence[Proxy], after: tuple[str, ...]
 ) -> tuple[list[Unit], EdgeSite]:
     """Return the units of the services, their sidecars, the control process and the edge, and where the edge is."""
-    site = edge_site(layout, around.doors.edge_port, around.origins)
-    control = control_unit(layout, Topology(tuple(found), edge=site), {"ISSUER": around.issuer, "JWKS_URI": around.jwks_uri})
+    site = edge_site(layout, around.doors.edge_port, around.origins, edge_address(found[0].address))
+    settings = {"ISSUER": around.issuer, "JWKS_URI": around.jwks_uri, **_control(layout, options)}
+    control = control_unit(layout, Topology(tuple(found), edge=site), settings)
     units = [control, edge_unit(layout, site), *(envoy_unit(layout, proxy) for proxy in found)]
     for proxy in found:
         service = proxy.instance.rpartition("-")[0]
@@ -83,6 +85,16 @@ def service_units(
         settings |= _targets(layout, options, proxy.instance, service)
         units.append(_unit(layout, proxy.instance, service, settings, after))
     return units, site
+
+
+def _control(layout: Layout, options: Options) -> dict[str, str]:
+    """What the control process is told where it is not to be as by default."""
+    settings = {}
+    if options.own_manifests:
+        settings["MANIFESTS_DIRECTORY"] = str(own_manifests(layout))
+    if options.certificate_seconds is not None:
+        settings["CERTIFICATE_SECONDS"] = str(options.certificate_seconds)
+    return settings
 
 
 def _unit(layout: Layout, name: str, service: str, settings: dict[str, str], after: tuple[str, ...]) -> Unit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from mesh.local.unit import Unit
 
 CONTROL, ENVOY = "control", "envoy"
 MANIFESTS = Path(mesh.__file__).parent / "istio"
+OWN_MANIFESTS = "manifests"
 GRPC_PORT = 9_000
 """Where every service is called, as in its Sidecar."""
 DRAIN_SECONDS = 30
@@ -83,6 +85,18 @@ def proxies(
 def certificates(layout: Layout, instance: str) -> Path:
     """Return the directory in which the control process keeps an instance's certificate, under the instance's private one."""
     return layout.private(instance) / "certificates"
+
+
+def own_manifests(layout: Layout) -> Path:
+    """Return the directory of a mesh's own manifests, which is a copy of `mesh/istio` at first."""
+    found = layout.data(OWN_MANIFESTS)
+    if not found.exists():
+        # Aside first, so that a start that is interrupted leaves no half of them.
+        aside = own_directory(layout.data(f"{OWN_MANIFESTS}.new"))
+        for path in MANIFESTS.glob("*.yaml"):
+            shutil.copyfile(path, aside / path.name)
+        aside.rename(found)
+    return found
 
 
 def control_unit(layout: Layout, topology: Topology, settings: Mapping[str, str]) -> Unit:

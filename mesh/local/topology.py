@@ -27,6 +27,7 @@ class EdgeSite:
         authority_file: gets the PEM of the authority that signs the server certificate, for clients.
         access_log: a file for one JSON line a request.
         origins: of browsers' pages that may call.
+        source_address: from which it calls services; None leaves it to the system.
     """
 
     address: str
@@ -39,6 +40,7 @@ class EdgeSite:
     authority_file: Path
     access_log: Path
     origins: tuple[str, ...] = ()
+    source_address: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def _edge_document(site: EdgeSite) -> dict[str, Any]:
 
 def _edge(entry: Mapping[str, Any]) -> EdgeSite:
     paths = {name: Path(entry[name]) for name in _EDGE_PATHS}
-    return EdgeSite(address=entry["address"], port=entry["port"], names=tuple(entry["names"]), origins=tuple(entry["origins"]), **paths)
+    names, origins = tuple(entry["names"]), tuple(entry["origins"])
+    source = entry["source_address"]
+    return EdgeSite(address=entry["address"], port=entry["port"], names=names, origins=origins, source_address=source, **paths)
 
 
 _EDGE_PATHS = ("identity", "certificates", "configuration", "admin_socket", "authority_file", "access_log")

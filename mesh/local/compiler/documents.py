@@ -58,6 +58,11 @@ def discovered(directory: Path, resource: Json) -> Json:
     return {"name": resource["name"], "config_discovery": {"config_source": source, "type_urls": kinds}}
 
 
+def calls_from(address: str) -> Json:
+    """Return the part of a bootstrap by which an Envoy calls from an address, as it would from its pod's, and others can tell it apart."""
+    return {"upstream_bind_config": {"source_address": {"address": address, "port_value": 0}}}
+
+
 def bootstrap(proxy: Proxy) -> Json:
     """Return what Envoy is started with; everything else comes from files that it watches."""
     domain = f"{proxy.namespace}.svc.cluster.local"
@@ -67,6 +72,7 @@ def bootstrap(proxy: Proxy) -> Json:
             "cluster": f"{proxy.service_account}.{proxy.namespace}",
         },
         "admin": {"address": {"pipe": {"path": str(proxy.admin_socket), "mode": OWNER_ONLY}}},
+        "cluster_manager": calls_from(proxy.address),
         "dynamic_resources": {
             "lds_config": tls.watched(proxy.configuration, LISTENERS_FILE),
             "cds_config": tls.watched(proxy.configuration, CLUSTERS_FILE),

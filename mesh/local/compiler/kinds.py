@@ -45,7 +45,11 @@ MESH_CONFIG = fields(
         "trustDomain": text(HOST),
         "rootNamespace": text(NAME),
         "outboundTrafficPolicy": fields({"mode": choice("REGISTRY_ONLY")}),
-        "defaultConfig": fields({"proxyHeaders": fields({"forwardedClientCert": choice("SANITIZE_SET")})}),
+        "defaultConfig": fields(
+            {"proxyHeaders": fields({"forwardedClientCert": choice("SANITIZE_SET")})},
+            # Of what Istio's proxies count, only some is kept unless asked for; Envoys here keep all of it.
+            {"proxyStatsMatcher": fields({"inclusionRegexps": list_of(text())})},
+        ),
     },
     {
         "defaultHttpRetryPolicy": RETRIES,

@@ -67,6 +67,7 @@ class EdgePlane:
             jwks=jwks,
             access_log=site.access_log,
             origins=site.origins,
+            source_address=site.source_address,
         )
         # A mesh may run a part of the services; what is not there has no door.
         served = [grant for grant in access.load(contract) if authority(grant.workload, _GRPC_PORT) in outbound.routes]

@@ -13,13 +13,13 @@ import pytest
 from kernel.client_endpoints import split_target
 from kernel.config import Dsn
 from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, Authenticator
-from mesh.local.addresses import choose_addresses
+from mesh.local.addresses import choose_addresses, edge_address
 from mesh.local.layout import Layout, LocalMeshError
 from mesh.local.operator import NAMESPACE, SECRET_FILE, TRUST_DOMAIN, Caller, Endpoint
 from mesh.local.options import SERVICES, Options, Surroundings, surroundings
-from mesh.local.parts import Doors, member_password
+from mesh.local.parts import ISSUER, Doors, member_password
 from mesh.local.plan import build_plan
-from mesh.local.sidecar import CONTROL, ENVOY, proxies, write_secrets
+from mesh.local.sidecar import CONTROL, ENVOY, MANIFESTS, proxies, write_secrets
 from mesh.local.topology import Topology
 from mesh.local.unit import Unit, start_waves
 
@@ -147,3 +147,32 @@ def test_a_topology_survives_its_file(layout: Layout, tmp_path: Path) -> None:
     topology.write(tmp_path / "topology.json")
     assert Topology.read(tmp_path / "topology.json") == topology
     assert (tmp_path / "topology.json").stat().st_mode & 0o077 == 0
+
+
+def test_every_envoy_calls_from_an_address_of_its_own(layout: Layout) -> None:
+    units(layout)
+    topology = Topology.read(layout.private(CONTROL) / "topology.json")
+    assert topology.edge is not None
+    callers = [proxy.address for proxy in topology.proxies] + [topology.edge.source_address]
+    assert len(set(callers)) == len(callers)
+    assert topology.edge.source_address == edge_address(topology.proxies[0].address)
+
+
+def test_a_mesh_with_manifests_of_its_own_follows_them_and_keeps_them(layout: Layout) -> None:
+    options = Options(ephemeral_ports=True, own_manifests=True, certificate_seconds=60, token_seconds=30)
+    planned = units(layout, options)
+    followed = Path(planned[CONTROL].environment["TRADEMESH_MANIFESTS_DIRECTORY"])
+    assert followed.parent == layout.root
+    assert {path.name: path.read_text() for path in followed.iterdir()} == {
+        path.name: path.read_text() for path in MANIFESTS.glob("*.yaml")
+    }
+    assert planned[CONTROL].environment["TRADEMESH_CERTIFICATE_SECONDS"] == "60"
+    assert planned[ISSUER].environment["TRADEMESH_IDP_TOKEN_SECONDS"] == "30"
+    (followed / "mesh.yaml").write_text("changed")
+    units(layout, options)
+    assert (followed / "mesh.yaml").read_text() == "changed"
+    assert {"--own-manifests", "--certificate-seconds", "60", "--token-seconds", "30"} <= set(options.arguments())
+
+
+def test_a_mesh_follows_the_manifests_of_the_checkout_unless_told(layout: Layout) -> None:
+    assert units(layout)[CONTROL].environment["TRADEMESH_MANIFESTS_DIRECTORY"] == str(MANIFESTS)
