@@ -18,7 +18,7 @@ from mesh.edge.descriptor import served_part
 from mesh.edge.lua_tables import lines_script, script
 from mesh.edge.options import EdgeOptions
 from mesh.edge.routes import PASSED_PATHS, PUBLIC_PATHS, SOCKET_PATH, virtual_host
-from mesh.local.compiler.documents import CLUSTERS_FILE, LISTENERS_FILE, Documents, calls_from, discovered
+from mesh.local.compiler.documents import CLUSTERS_FILE, LISTENERS_FILE, Documents, calls_from, discovered, stats_config
 from mesh.local.compiler.listeners import fault_filter
 from mesh.local.compiler.routes import FAULT_FILTER
 from mesh.local.compiler.tls import watched
@@ -216,6 +216,7 @@ def _bootstrap(options: EdgeOptions) -> Json:
         # What reading the documents took goes back to the kernel; without that it stays for good.
         "memory_allocator_manager": {"bytes_to_release": _RELEASED_BYTES, "memory_release_interval": "1s"},
         **({} if options.source_address is None else {"cluster_manager": calls_from(options.source_address)}),
+        "stats_config": stats_config(),
         "dynamic_resources": {
             "lds_config": watched(options.configuration, LISTENERS_FILE),
             "cds_config": watched(options.configuration, CLUSTERS_FILE),

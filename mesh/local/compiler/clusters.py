@@ -49,6 +49,7 @@ def _outbound(
     pool = policy.get("connectionPool", {})
     cluster: Json = {
         "name": outbound_name(port, subset, host.name),
+        "alt_stat_name": f"{outbound_name(port, subset, host.name)};",
         "type": "STATIC",
         "connect_timeout": pool.get("tcp", {}).get("connectTimeout", mesh.get("connectTimeout", _CONNECT_TIMEOUT)),
         "lb_policy": policy.get("loadBalancer", {}).get("simple", "LEAST_REQUEST"),
@@ -74,6 +75,7 @@ def inbound(port: int, protocol: str, socket: Path) -> Json:
     name = inbound_name(port)
     return {
         "name": name,
+        "alt_stat_name": f"{name};",
         "type": "STATIC",
         "connect_timeout": _CONNECT_TIMEOUT,
         "lb_policy": "ROUND_ROBIN",

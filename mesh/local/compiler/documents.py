@@ -63,6 +63,22 @@ def calls_from(address: str) -> Json:
     return {"upstream_bind_config": {"source_address": {"address": address, "port_value": 0}}}
 
 
+def stats_config() -> Json:
+    """Return how names of statistics become labels, the ones by which Istio's proxies label theirs.
+
+    By Envoy's own rules a cluster's name would end at its first dot, and the rest would be part of the statistic's name.
+    """
+    tags = {
+        "cluster_name": r"^cluster(\.(.+);)",
+        "http_conn_manager_prefix": r"^http\.((.*?)\.)",
+        "listener_address": r"^listener\.((.*?)\.)",
+        "response_code": r"_rq(_(\d{3}))$",
+        "response_code_class": r"_rq(_(\dxx))$",
+        "authz_enforce_result": r"rbac(\.(allowed|denied))",
+    }
+    return {"use_all_default_tags": False, "stats_tags": [{"tag_name": name, "regex": regex} for name, regex in tags.items()]}
+
+
 def bootstrap(proxy: Proxy) -> Json:
     """Return what Envoy is started with; everything else comes from files that it watches."""
     domain = f"{proxy.namespace}.svc.cluster.local"
@@ -73,6 +89,7 @@ def bootstrap(proxy: Proxy) -> Json:
         },
         "admin": {"address": {"pipe": {"path": str(proxy.admin_socket), "mode": OWNER_ONLY}}},
         "cluster_manager": calls_from(proxy.address),
+        "stats_config": stats_config(),
         "dynamic_resources": {
             "lds_config": tls.watched(proxy.configuration, LISTENERS_FILE),
             "cds_config": tls.watched(proxy.configuration, CLUSTERS_FILE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,12 +20,22 @@ from mesh.local.operator import NAMESPACE, TRUST_DOMAIN
 Headers = list[tuple[str, Any]]
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class Application:
-    """What it was asked, and what it does: `refuses` says for which paths it honestly answers UNAVAILABLE."""
+    """What it was asked, and what it does.
+
+    `refuses` says for which paths it honestly answers UNAVAILABLE; `goes_on`, where it is clear, keeps calls waiting.
+    """
 
     authenticator: Authenticator
     refuses: Callable[[str], bool] = lambda path: False
+    goes_on: asyncio.Event = field(default_factory=_set)
     calls: list[tuple[str, Headers]] = field(default_factory=list)
 
     def paths(self) -> list[str]:
@@ -35,6 +46,7 @@ class Application:
         """Serve one call: say who called."""
         headers = list(context.invocation_metadata())
         self.calls.append((path, headers))
+        await self.goes_on.wait()
         try:
             values = [[str(value) for key, value in headers if key == name] for name in (SECRET_HEADER, PEER_HEADER, CLAIMS_HEADER)]
             identity = self.authenticator.authenticate(*(",".join(value) for value in values))

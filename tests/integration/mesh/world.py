@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc.aio
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -102,12 +103,9 @@ class World:
 
     async def admin(self, instance: str, path: str) -> str:
         """Ask an Envoy's admin socket."""
-        reader, writer = await asyncio.open_unix_connection(str(self.proxy(instance).admin_socket))
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n".encode())
-        answer = await reader.read()
-        writer.close()
-        await writer.wait_closed()
-        return answer.decode()
+        connector = aiohttp.UnixConnector(str(self.proxy(instance).admin_socket))
+        async with aiohttp.ClientSession(connector=connector) as session, session.get(f"http://envoy{path}") as answer:
+            return await answer.text()
 
 
 async def call(channel: Any, path: str, *, token: str | None = None, headers: tuple[tuple[str, str], ...] = ()) -> Any:
