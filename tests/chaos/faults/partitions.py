@@ -1,0 +1,210 @@
+"""Partitions: a caller and a callee who do not hear each other, or only one the other, for every pair that talks over the network.
+
+PostgreSQL and Redis are UNIX sockets of the same machine, which nothing parts from their users: they die and stop instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+
+import psutil
+
+from mesh.local.addresses import edge_address
+from mesh.local.edge import EDGE
+from mesh.local.options import SERVICES
+from mesh.local.parts import EXCHANGE, HOST, ISSUER
+from mesh.local.services import CALLEES
+from mesh.local.sidecar import CONTROL, ENVOY, GRPC_PORT
+from tests.chaos.fault import Fault
+from tests.chaos.firewall import Drop, dropped, permitted
+from tests.chaos.pulse import CANCEL, DEPOSIT, ORDER, POSITIONS, QUOTES, READ, REPLACE, REPORTS, VENUE
+from tests.chaos.scene import Scene
+
+NOTICED_SECONDS_MAX = 2.5
+"""A ping each second, later by at most 15 %, and a second for its answer."""
+GIVEN_UP_SECONDS = 10.0
+HOLD_SECONDS = 3.0
+LOOK_SECONDS = 0.02
+
+ORDERS_RISK, RISK_PRICES, ORDERS_VENUE = "svc_oms->svc_risk", "svc_risk->svc_marketdata", f"svc_oms->{EXCHANGE}"
+KEYS = f"{CONTROL}->{ISSUER}"
+PAIRS = (
+    KEYS,
+    *(f"{EDGE}->{callee}" for callee in SERVICES),
+    *(f"{caller}->{callee}" for caller, callees in CALLEES.items() for callee in callees),
+    ORDERS_VENUE,
+)
+MAY_FAIL: Mapping[str, frozenset[str]] = {
+    "edge->svc_oms": frozenset({ORDER, REPLACE, CANCEL, READ, VENUE}),
+    "edge->svc_custody": frozenset({DEPOSIT}),
+    "edge->svc_marketdata": frozenset({QUOTES}),
+    "edge->svc_portfolio": frozenset({POSITIONS}),
+    "edge->svc_reporting": frozenset({REPORTS}),
+    ORDERS_RISK: frozenset({ORDER, REPLACE, VENUE}),
+    RISK_PRICES: frozenset({ORDER, REPLACE, VENUE}),
+    ORDERS_VENUE: frozenset({VENUE}),
+}
+"""What lies behind a pair; everything else has its path whole."""
+CLOSED: Mapping[str, frozenset[str]] = {ORDERS_RISK: frozenset({ORDER})}
+"""What must not succeed: without risk there is no order."""
+_DIRECT = {EXCHANGE, ISSUER}
+
+
+class Way(enum.Enum):
+    """Which packets are dropped: those of the caller, those of the callee, or all."""
+
+    THERE = "there"
+    BACK = "back"
+    BOTH = "both"
+
+
+class Partition:
+    """Cuts pairs, and sees that the cut is noticed and that nothing else suffers.
+
+    Args:
+        way: which packets are dropped.
+        single: only between one replica and one replica, whom the seed draws.
+    """
+
+    def __init__(self, way: Way, *, single: bool = False) -> None:
+        self._way, self._single = way, single
+        self._open: dict[str, set[int]] = {}
+        self._began = 0.0
+
+    @asynccontextmanager
+    async def inject(self, scene: Scene, target: str) -> AsyncIterator[None]:
+        """Cut the pair."""
+        caller, callee = target.split("->")
+        # What is reached past the sidecars is called from 127.0.0.1, by whoever calls it.
+        callers = {caller: HOST} if callee in _DIRECT else _ends(scene, caller)
+        callees, port = _ends(scene, callee), _port(scene, callee)
+        if self._single:
+            callers, callees = (dict([scene.random.choice(sorted(ends.items()))]) for ends in (callers, callees))
+        sources, destinations = tuple(sorted(callers.values())), tuple(sorted(callees.values()))
+        drops = []
+        if self._way is not Way.BACK:
+            drops.append(Drop(sources, destinations, f"tcp dport {port}"))
+        if self._way is not Way.THERE:
+            drops.append(Drop(destinations, sources, f"tcp sport {port}"))
+        self._open = {} if callee in _DIRECT else {name: _connections(scene, name, destinations, port) for name in callers}
+        async with dropped(drops):
+            self._began = time.monotonic()
+            scene.note(
+                f"cut: {', '.join(callers)} from {', '.join(callees)}, {self._way.value}; open: {sum(map(len, self._open.values()))}"
+            )
+            yield
+
+    async def during(self, scene: Scene, target: str) -> list[str]:
+        """Wait until the cut is noticed, then see who suffers."""
+        findings = await self._noticed(scene)
+        await asyncio.sleep(max(0.0, self._began + HOLD_SECONDS - time.monotonic()))
+        failed = scene.pulse.failures(self._began)
+        may_fail = frozenset[str]() if self._single else MAY_FAIL.get(target, frozenset())
+        if not self._single:
+            findings += [f"{kind} failed: {dict(failed[kind].most_common(3))}" for kind in sorted(failed.keys() - may_fail)]
+        for kind in sorted(CLOSED.get(target, ())) if not self._single else ():
+            passed = [beat for beat in scene.pulse.since(kind, self._began) if not beat.failure]
+            findings += [f"{kind} passed {beat.began - self._began:.2f} s after the cut" for beat in passed]
+        return findings
+
+    async def _noticed(self, scene: Scene) -> list[str]:
+        """Return once no connection from before the cut is open at its caller."""
+        while left := [name for name, ports in self._open.items() if ports & _local_ports(_envoy(scene, name))]:
+            if time.monotonic() > self._began + GIVEN_UP_SECONDS:
+                return [f"not noticed by {', '.join(left)} after {GIVEN_UP_SECONDS:g} s"]
+            await asyncio.sleep(LOOK_SECONDS)
+        seconds = time.monotonic() - self._began
+        if not any(self._open.values()):
+            return []
+        scene.note(f"noticed after {seconds:.2f} s")
+        return [f"noticed after {seconds:.2f} s, which is to take {NOTICED_SECONDS_MAX:g} s"] if seconds > NOTICED_SECONDS_MAX else []
+
+
+def _ends(scene: Scene, party: str) -> dict[str, str]:
+    """Return who stands at an end of a pair, with the address that he calls from and is called at."""
+    if party in _DIRECT:
+        return {party: HOST}
+    if party == EDGE:
+        return {EDGE: edge_address(_address(scene, scene.replicas(SERVICES[0])[0]))}
+    return {name: _address(scene, name) for name in scene.replicas(party)}
+
+
+def _address(scene: Scene, name: str) -> str:
+    return scene.world.mesh.instance(f"{ENVOY}-{name}").address.partition(":")[0]
+
+
+def _port(scene: Scene, callee: str) -> int:
+    return int(scene.world.mesh.instance(callee).address.rpartition(":")[2]) if callee in _DIRECT else GRPC_PORT
+
+
+def _envoy(scene: Scene, name: str) -> psutil.Process:
+    return psutil.Process(scene.world.mesh.instance(EDGE if name == EDGE else f"{ENVOY}-{name}").pid)
+
+
+def _connections(scene: Scene, name: str, destinations: Iterable[str], port: int) -> set[int]:
+    """Return the local ports of a caller's established connections to these."""
+    wanted = set(destinations)
+    return {
+        found.laddr.port
+        for found in _envoy(scene, name).net_connections("tcp4")
+        if found.status == psutil.CONN_ESTABLISHED and found.raddr.port == port and found.raddr.ip in wanted
+    }
+
+
+def _local_ports(process: psutil.Process) -> set[int]:
+    return {found.laddr.port for found in process.net_connections("tcp4") if found.status == psutil.CONN_ESTABLISHED}
+
+
+_both, _there, _back, _single = Partition(Way.BOTH), Partition(Way.THERE), Partition(Way.BACK), Partition(Way.BOTH, single=True)
+
+_EXPECTATION = "noticed within 2.5 s; without risk no order; what has its path whole goes on, cancels above all"
+
+FAULTS = (
+    Fault(
+        name="partition",
+        what="a caller and a callee, all replicas of both, hear nothing of each other",
+        expectation=_EXPECTATION,
+        inject=_both.inject,
+        during=_both.during,
+        targets=PAIRS,
+        objective_seconds=15.0,
+        short=(ORDERS_RISK,),
+        permitted=permitted,
+    ),
+    Fault(
+        name="partition-there",
+        what="callees hear nothing of a caller, who hears them",
+        expectation=_EXPECTATION,
+        inject=_there.inject,
+        during=_there.during,
+        targets=PAIRS,
+        objective_seconds=15.0,
+        permitted=permitted,
+    ),
+    Fault(
+        name="partition-back",
+        what="a caller hears nothing of callees, who hear him",
+        expectation=f"{_EXPECTATION}; what risk reserved without being heard is given up",
+        inject=_back.inject,
+        during=_back.during,
+        targets=PAIRS,
+        objective_seconds=15.0,
+        permitted=permitted,
+    ),
+    Fault(
+        name="partition-replica",
+        what="one replica of a caller and one of a callee hear nothing of each other",
+        expectation="noticed within 2.5 s, and the other replica serves within 3 s",
+        inject=_single.inject,
+        during=_single.during,
+        targets=(f"{EDGE}->svc_oms", ORDERS_RISK, f"{EDGE}->svc_portfolio"),
+        objective_seconds=3.0,
+        outlasted=True,
+        short=(f"{EDGE}->svc_oms",),
+        permitted=permitted,
+    ),
+)
