@@ -69,7 +69,6 @@ FAULTS = (
         objective_seconds=5.0,
         outlasted=True,
         hold_seconds=LONGER_THAN_A_LEASE,
-        short=("svc_risk",),
     ),
     Fault(
         name="sidecar-stop",
@@ -80,6 +79,7 @@ FAULTS = (
         objective_seconds=5.0,
         outlasted=True,
         hold_seconds=LONGER_THAN_A_LEASE,
+        short=("svc_oms",),
     ),
     Fault(
         name="venue-owner-stop",
