@@ -52,11 +52,14 @@ class Relay:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        ways = (_pump(reader, far_writer, 0.0), _pump(far_reader, writer, self._answer_delay_seconds))
+        tasks = [asyncio.create_task(way) for way in ways]
         try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(_pump(reader, far_writer, 0.0))
-                both.create_task(_pump(far_reader, writer, self._answer_delay_seconds))
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             far_writer.transport.abort()
 
 
@@ -68,4 +71,3 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dela
         else:
             writer.write(data)
             await writer.drain()
-    raise ConnectionAbortedError("one side is done, so both are")

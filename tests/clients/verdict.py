@@ -28,7 +28,8 @@ def complaints(row: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
     streams = {step["stream"] for step in steps if "stream" in step}
     for stream in sorted(streams):
         told = [outcome for step, outcome in zip(steps, seen, strict=True) if step.get("stream") == stream]
-        found += [f"stream {stream}: {complaint}" for complaint in _gaps(told)]
+        messages = [message for outcome in told for message in outcome.get("messages", [])]
+        found += [f"stream {stream}: {complaint}" for complaint in (*_gaps(messages), *_steps_back(messages))]
     return found
 
 
@@ -53,10 +54,10 @@ def _meets(actual: Any, wanted: Any, saved: Mapping[str, Any]) -> bool:
     return bool(actual == wanted)
 
 
-def _gaps(steps: list[Mapping[str, Any]]) -> Iterator[str]:
+def _gaps(messages: list[Mapping[str, Any]]) -> Iterator[str]:
     """Contiguous from 1 over all messages but heartbeats, over every break; a heartbeat names the last one (`stream.proto`)."""
     last = 0
-    for message in (message for step in steps for message in step.get("messages", [])):
+    for message in messages:
         if message["kind"] == "heartbeat":
             if message["last_sequence"] != last:
                 yield f"a heartbeat says {message['last_sequence']} after {last}"
@@ -64,3 +65,16 @@ def _gaps(steps: list[Mapping[str, Any]]) -> Iterator[str]:
             if message["sequence"] != last + 1:
                 yield f"{message['kind']} {message['sequence']} after {last}"
             last = message["sequence"]
+
+
+def _steps_back(messages: list[Mapping[str, Any]]) -> Iterator[str]:
+    """No two events show an order at one version, or at an earlier one than before.
+
+    A snapshot does not count: right behind it a stream may be resumed with events that it has shown already, so clients go by version.
+    """
+    told: dict[str, int] = {}
+    for message in messages:
+        for key, version in message.get("versions", {}).items() if message["kind"] == "event" else ():
+            if version <= told.get(key, 0):
+                yield f"event {message['sequence']} shows version {version} of {key} after {told[key]}"
+            told[key] = version

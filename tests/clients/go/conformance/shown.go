@@ -64,18 +64,18 @@ func plain(message proto.Message) (map[string]any, error) {
 
 // brief is what the table can expect of a stream's message.
 func brief(message *omsv1.StreamOrderEventsResponse) map[string]any {
-	shown := map[string]any{"sequence": message.Sequence}
+	versions := map[string]int64{}
+	shown := map[string]any{"sequence": message.Sequence, "versions": versions}
 	switch payload := message.Payload.(type) {
 	case *omsv1.StreamOrderEventsResponse_Snapshot:
 		shown["kind"], shown["complete"] = "snapshot", payload.Snapshot.Complete
-		keys := []string{}
 		for _, order := range payload.Snapshot.Orders {
-			keys = append(keys, order.ClientOrderId)
+			versions[order.ClientOrderId] = order.Version
 		}
-		shown["client_order_ids"] = keys
 	case *omsv1.StreamOrderEventsResponse_Event:
 		order := payload.Event.Order
 		shown["kind"], shown["client_order_id"], shown["state"] = "event", order.GetClientOrderId(), order.GetState().String()
+		versions[order.GetClientOrderId()] = order.GetVersion()
 	case *omsv1.StreamOrderEventsResponse_Heartbeat:
 		shown["kind"], shown["last_sequence"] = "heartbeat", payload.Heartbeat.LastSequence
 	case *omsv1.StreamOrderEventsResponse_Resync:

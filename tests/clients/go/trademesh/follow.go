@@ -116,7 +116,8 @@ func (s *Subscription) receive() (*omsv1.StreamOrderEventsResponse, error) {
 	return message, nil
 }
 
-// Follow hands every message but heartbeats to handle, in order and each once, and resumes the stream when it breaks.
+// Follow hands every message but heartbeats to handle, in order, and resumes the stream when it breaks. Each change of an order comes once:
+// what a snapshot has shown may come again where the stream is resumed right behind it, and is left out.
 //
 // A snapshot comes first, and again after a resync, which says that the view before it is void. Follow returns when ctx ends, when handle
 // returns an error, or when the service refuses the subscription for good.
@@ -126,9 +127,19 @@ func Follow(
 ) error {
 	subscription := Subscribe(orders, request)
 	defer subscription.Close()
+	shown := map[string]int64{}
 	for pause := pauseFirst; ; pause = min(2*pause, pauseLongest) {
 		err := deliver(ctx, subscription, func(message *omsv1.StreamOrderEventsResponse) error {
 			pause = pauseFirst
+			if order := message.GetEvent().GetOrder(); order != nil && order.Version <= shown[order.OrderId] {
+				return nil
+			}
+			if message.GetResync() != nil {
+				clear(shown)
+			}
+			for _, order := range message.GetSnapshot().GetOrders() {
+				shown[order.OrderId] = order.Version
+			}
 			return handle(message)
 		})
 		if err == nil || ctx.Err() != nil || errors.Is(err, errHandled) || Refused(err).Final() {
