@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mesh.edge import access
+from mesh.edge.access import AccessError
 from mesh.edge.contract import installed
 from mesh.edge.documents import CERTIFICATE_FILE, documents, server_certificate
-from mesh.edge.launch import publish
 from mesh.edge.options import EdgeOptions
-from mesh.edge.routes import authority
+from mesh.edge.routes import RouteError, authority
 from mesh.local.ca import Authority, Svid, flip
-from mesh.local.compiler import Manifests, compile_outbound
+from mesh.local.compiler import Documents, ManifestError, Manifests, compile_outbound
 from mesh.local.embedded import write_private
 from mesh.local.topology import EdgeSite
 
@@ -24,6 +24,9 @@ AUTHORITY_FILE = "edge-authority.pem"
 """What clients outside trust the edge by: a root of its own, which signs no workload."""
 
 _GRPC_PORT = 9_000
+
+
+Configuration = tuple[EdgeOptions, Documents]
 
 
 class EdgePlane:
@@ -48,11 +51,11 @@ class EdgePlane:
         self._held: Svid | None = None
         write_private(site.authority_file, self._authority.root_pem)
 
-    def configure(self, manifests: Manifests, jwks: str) -> None:
-        """Write the edge's documents.
+    def configuration(self, manifests: Manifests, jwks: str) -> Configuration:
+        """Return the edge's documents, which `publish` writes.
 
         Raises:
-            ManifestError, AccessError, RouteError: manifests, table of access and contract do not fit each other.
+            ManifestError: manifests, table of access and contract do not fit each other.
         """
         site, contract = self._site, installed()
         outbound = compile_outbound(manifests, SERVICE_ACCOUNT, site.identity)
@@ -69,9 +72,12 @@ class EdgePlane:
             origins=site.origins,
             source_address=site.source_address,
         )
-        # A mesh may run a part of the services; what is not there has no door.
-        served = [grant for grant in access.load(contract) if authority(grant.workload, _GRPC_PORT) in outbound.routes]
-        publish(options, documents(options, contract, outbound.clusters, outbound.routes, served))
+        try:
+            # A mesh may run a part of the services; what is not there has no door.
+            served = [grant for grant in access.load(contract) if authority(grant.workload, _GRPC_PORT) in outbound.routes]
+            return options, documents(options, contract, outbound.clusters, outbound.routes, served)
+        except (AccessError, RouteError) as error:
+            raise ManifestError([f"the edge: {error}"]) from error
 
     def rotate(self) -> None:
         """Replace the server certificate when half of its life is over; open connections keep theirs."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh.edge.launch import publish
 from mesh.local.ca import Authority, Svid, flip, publish_certificate
 from mesh.local.compiler import Manifests, compile_mesh, load, registry
 from mesh.local.compiler.problems import ManifestError
@@ -96,7 +97,7 @@ class ControlPlane:
             self._edge = EdgePlane(
                 site, self._paths.edge_authority, issuer=self._issuer, certificate_seconds=self._certificate_seconds, now=self._now
             )
-            self._edge.configure(self._manifests, self._keys.current)
+            publish(*self._edge.configuration(self._manifests, self._keys.current))
         self._rotate()
         for proxy in self._topology.proxies:
             flip(proxy.configuration, compiled[proxy.instance].files())
@@ -110,22 +111,24 @@ class ControlPlane:
         if stamps != self._seen:
             self._seen = stamps
             try:
-                self._manifests = self._load()
-                changed = True
+                fresh = self._load()
+                self._write(fresh)
+                self._manifests, changed = fresh, False
             except ManifestError as error:
                 _logger.error("the last good manifests stay in force: %s", error)
         if changed:
-            self._write()
+            assert self._manifests is not None, "start first"
+            self._write(self._manifests)
 
-    def _write(self) -> None:
-        assert self._manifests is not None, "start first"
-        try:
-            compiled = compile_mesh(self._manifests, self._topology.proxies, {self._issuer: self._keys.current})
-        except ManifestError as error:
-            _logger.error("the last good configuration stays in force: %s", error)
-            return
+    def _write(self, manifests: Manifests) -> None:
+        """Compile all of it, then write all of it.
+
+        Raises:
+            ManifestError: nothing was written.
+        """
+        compiled = compile_mesh(manifests, self._topology.proxies, {self._issuer: self._keys.current})
         if self._edge is not None:
-            self._edge.configure(self._manifests, self._keys.current)
+            publish(*self._edge.configuration(manifests, self._keys.current))
         written = sum(flip(proxy.configuration, compiled[proxy.instance].files()) for proxy in self._topology.proxies)
         _logger.info("configuration of %d sidecars replaced", written)
 

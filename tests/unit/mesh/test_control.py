@@ -219,3 +219,41 @@ def test_a_manifest_that_goes_wrong_later_leaves_the_last_good_one_in_force(runn
     path.write_text(text.replace("svc-oms-outside", "svc-oms-users"))
     running.plane.step()
     assert "policy[svc-oms-users]" in running.listeners()
+
+
+def test_a_route_that_the_edge_cannot_follow_leaves_the_last_good_configuration_in_force(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    running.plane.start()
+    running.plane.step()
+    before = running.listeners()
+    path = running.manifests / "svc-oms.yaml"
+    path.write_text(
+        path.read_text().replace("        - uri:\n            exact: /trademesh.oms.v1.OrderService/CancelOrder\n", HEADER_MATCH)
+    )
+    running.plane.step()
+    assert running.listeners() == before
+    assert "the edge: svc-oms.trading.svc.cluster.local:9000: a route is matched by more than its path" in caplog.text
+    with pytest.raises(ManifestError, match="matched by more than its path"):
+        Running(running.manifests.parent).plane.start()
+
+
+HEADER_MATCH = """        - uri:
+            exact: /trademesh.oms.v1.OrderService/CancelOrder
+          headers:
+            x-any:
+              exact: thing
+"""
+
+
+def test_new_keys_count_while_the_manifests_are_wrong(running: Running) -> None:
+    running.issuer.publish()
+    running.plane.start()
+    running.plane.step()
+    path = running.manifests / "svc-oms.yaml"
+    path.write_text(path.read_text().replace("subset: control", "subset: controll"))
+    running.plane.step()
+    keys = running.issuer.publish()
+    running.clock.advance(seconds=10)
+    running.plane.step()
+    assert json.dumps(keys) in running.listeners()
