@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mesh.local.options import Options
 
-FREE_PORTS = Options(ephemeral_ports=True)
+FREE_PORTS = Options(ephemeral_ports=True, own_manifests=True)
 
 
 @contextmanager

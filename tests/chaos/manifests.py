@@ -1,0 +1,92 @@
+"""The manifests of a running mesh, changed while it runs: they are its own copy, in its state directory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mesh.local.sidecar import CONTROL, OWN_MANIFESTS
+from tests.chaos import sidecars
+from tests.chaos.scene import Scene
+
+TAKEN_SECONDS_MAX = 20.0
+LOOK_SECONDS = 0.05
+IN_FORCE, REFUSED = "sidecars replaced", "the last good manifests stay in force"
+
+Json = dict[str, Any]
+
+
+def directory(scene: Scene) -> Path:
+    """Return where they are."""
+    return scene.world.mesh.layout.data(OWN_MANIFESTS)
+
+
+def control_log(scene: Scene) -> Path:
+    """Return where the control process writes what it did."""
+    return scene.world.mesh.layout.log(CONTROL)
+
+
+async def put(scene: Scene, files: Mapping[str, str], answer: str = IN_FORCE) -> str:
+    """Put texts in place of these files, and return what the control process wrote, once it wrote the answer.
+
+    Raises:
+        TimeoutError: it did not, in time.
+    """
+    log, changed = control_log(scene), {name: text for name, text in files.items() if (directory(scene) / name).read_text() != text}
+    offset, deadline = log.stat().st_size, time.monotonic() + TAKEN_SECONDS_MAX
+    for name, text in changed.items():
+        aside = directory(scene) / f"{name}.new"
+        aside.write_text(text)
+        aside.rename(directory(scene) / name)
+    while changed and answer not in sidecars.log_since(log, offset):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the control process said nothing of {', '.join(changed)}: {sidecars.log_since(log, offset)[-500:]}")
+        await asyncio.sleep(LOOK_SECONDS)
+    return sidecars.log_since(log, offset)
+
+
+@asynccontextmanager
+async def kept(scene: Scene) -> AsyncIterator[dict[str, str]]:
+    """Give all files by name, and put them back in the end."""
+    before = {path.name: path.read_text() for path in directory(scene).glob("*.yaml")}
+    try:
+        yield dict(before)
+    finally:
+        with contextlib.suppress(OSError):
+            await put(scene, before)
+
+
+def documents(text: str) -> list[Json]:
+    """Return the objects of a file."""
+    return [document for document in yaml.safe_load_all(text) if document is not None]
+
+
+def text(found: list[Json]) -> str:
+    """Return a file of objects."""
+    return yaml.safe_dump_all(found, sort_keys=False, width=140)
+
+
+def replaced(files: Mapping[str, str], item: Json) -> dict[str, str]:
+    """Return the file in which an object of the same kind and name stands, with this one in its place, as `kubectl apply` would.
+
+    Raises:
+        LookupError: there is none.
+    """
+    for name, content in files.items():
+        found = documents(content)
+        places = [number for number, other in enumerate(found) if _key(other) == _key(item)]
+        if places:
+            return {name: text([*found[: places[0]], item, *found[places[0] + 1 :]])}
+    raise LookupError(f"no manifest is called {_key(item)}")
+
+
+def _key(item: Json) -> tuple[object, ...]:
+    metadata = item.get("metadata", {})
+    return item.get("kind"), metadata.get("namespace"), metadata.get("name")
