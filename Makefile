@@ -6,10 +6,11 @@ PY := .venv/bin/python
 READY := .venv/.ready-$(shell cat requirements.lock pyproject.toml | cksum | tr -s ' ' '-')
 INTEROP := .venv/interop/.ready-$(shell cat requirements-interop.lock 2>/dev/null | cksum | tr -s ' ' '-')
 GO := .venv/go/.ready-$(shell cat requirements-bench.lock 2>/dev/null | cksum | tr -s ' ' '-')
+XDS := .venv/xds/.ready-$(shell cat requirements-conformance.lock 2>/dev/null | cksum | tr -s ' ' '-')
 SYSTEM_PACKAGES := nghttp2-client chromium fonts-dejavu-core
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs demo test test-fast chaos interop check gen baseline bench lock system setup \
+.PHONY: help up down status logs demo test test-fast chaos interop check gen baseline bench conformance conformance-renew lock system setup \
 	check-style check-types check-imports check-tidy check-contracts check-gen
 
 help: ## List the targets
@@ -34,10 +35,10 @@ demo: $(READY) ## Trade a little on the running mesh and show it
 
 ## Develop
 
-test: $(READY) ## Run every test
+test: $(READY) $(XDS) ## Run every test
 	@$(PY) -m pytest -q
 
-test-fast: $(READY) ## Run the tests that take less than three minutes
+test-fast: $(READY) $(XDS) ## Run the tests that take less than three minutes
 	@$(PY) -m pytest -q -m "not processes" $(wildcard tests/unit tests/property tests/contract)
 
 chaos: $(READY) ## Break the mesh on purpose and audit it; ARGS="replica-kill --seed 7" or --short for less than everything
@@ -76,6 +77,14 @@ baseline: $(READY) ## Accept proto/ as what later changes must stay compatible w
 bench: $(GO) ## Measure throughput and latency beside the bare gRPC echo
 	@$(PY) -m tests.bench
 
+conformance: $(XDS) ## Compare what the manifests are compiled to with what Istio itself makes of them
+	@if $(PY) -m mesh.conformance --stale; then $(MAKE) --no-print-directory $(GO) || true; fi
+	@$(PY) -m mesh.conformance $(ARGS)
+
+conformance-renew: $(XDS) ## The same, and ask Istio again even if nothing has changed
+	@$(MAKE) --no-print-directory $(GO) || true
+	@$(PY) -m mesh.conformance --renew $(ARGS)
+
 lock: $(READY) ## Resolve requirements.lock again; ARGS=--upgrade for newer versions
 	@$(PY) -m tools.lock $(ARGS)
 
@@ -95,6 +104,12 @@ $(GO): | $(READY)
 	@echo "Installing the Go toolchain into .venv/go ..."
 	@rm -rf .venv/go
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target .venv/go -r requirements-bench.lock
+	@touch $@
+
+$(XDS): | $(READY)
+	@echo "Installing Envoy's message types into .venv/xds ..."
+	@rm -rf .venv/xds
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target .venv/xds -r requirements-conformance.lock
 	@touch $@
 
 $(READY):

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from mesh.conformance.protos import message_class, to_json
+from mesh.conformance.protos import message_class, pool, to_json
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 CLUSTER = "envoy.config.cluster.v3.Cluster"
@@ -54,7 +55,7 @@ class _Stream:
     def __init__(self, channel: grpc.Channel, node: Mapping[str, Any], timeout_seconds: float) -> None:
         self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._node = node
-        call = channel.stream_stream(
+        call: Any = channel.stream_stream(
             METHOD,
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=message_class(_RESPONSE).FromString,
@@ -66,7 +67,7 @@ class _Stream:
         if resources is not None and not resources:
             return []
         request: Any = message_class(_REQUEST)(type_url=_url(name), resource_names=list(resources or []))
-        _fill(request.node, self._node)
+        json_format.ParseDict(dict(self._node), request.node, descriptor_pool=pool())
         self._requests.put(request)
         answer = next(item for item in self._answers if item.type_url == _url(name))
         # Acknowledged, or the control plane would hold back what comes later.
@@ -80,11 +81,6 @@ class _Stream:
     def close(self) -> None:
         """Say that there is no further question."""
         self._requests.put(None)
-
-
-def _fill(message: Any, document: Mapping[str, Any]) -> None:
-    message.id, message.cluster = document["id"], document["cluster"]
-    message.metadata.update(document["metadata"])
 
 
 def _url(name: str) -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mesh.conformance.ads import Resources
+from mesh.conformance.differences import RUNS
 from mesh.conformance.istiod import MODULE, SETTINGS
 from mesh.conformance.render import Rendered, node, text
 from mesh.local import compiler
-from mesh.local.compiler import Proxy
 
 EXPECTED = Path(__file__).parent / "expected"
-_INPUTS, _ANALYSIS, _WORKLOADS = "inputs.json", "analysis.json", "workloads.json"
+_INPUTS, _ANALYSIS, _RESOURCES = "inputs.json", "analysis.json", "resources"
 _ID_CHARACTERS = 10
 
 Json = dict[str, Any]
@@ -84,33 +84,29 @@ def istio_version() -> str:
 
 
 def write(found: Committed, folder: Path = EXPECTED) -> None:
-    """Write answers, each resource once and on a line of its own."""
-    folder.mkdir(exist_ok=True)
+    """Write answers, each resource once and on a line of its own, whichever run and workload it is for."""
+    (folder / _RESOURCES).mkdir(parents=True, exist_ok=True)
     _write_json(folder / _INPUTS, vars(found.inputs))
     _write_json(folder / _ANALYSIS, found.analysis)
+    lines: dict[str, dict[str, Json]] = {}
     for run, answers in found.runs.items():
-        lines: dict[str, dict[str, Json]] = {}
         index: Json = {}
         for instance, resources in sorted(answers.items()):
             index[instance] = {kind: [_keep(lines.setdefault(kind, {}), item) for item in items] for kind, items in resources.items()}
-        place = folder / run
-        place.mkdir(exist_ok=True)
-        for old in place.iterdir():
-            old.unlink()
-        _write_json(place / _WORKLOADS, _shared(index))
-        for kind, items in lines.items():
-            (place / f"{kind}.jsonl").write_text("".join(f"{_line(items[key])}\n" for key in sorted(items)))
+        _write_json(folder / f"{run}.json", _shared(index))
+    for kind, items in lines.items():
+        (folder / _RESOURCES / f"{kind}.jsonl").write_text("".join(f"{_line(items[key])}\n" for key in sorted(items)))
 
 
 def read(folder: Path = EXPECTED) -> Committed | None:
     """Read what `write` wrote; None where nothing is committed."""
     if not (folder / _INPUTS).is_file():
         return None
+    lines = {path.stem: _resources(path) for path in sorted((folder / _RESOURCES).glob("*.jsonl"))}
     runs: dict[str, Answers] = {}
-    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-        lines = {path.stem: _resources(path) for path in sorted(place.glob("*.jsonl"))}
-        groups = json.loads((place / _WORKLOADS).read_text())
-        runs[place.name] = {
+    for run in RUNS:
+        groups = json.loads((folder / f"{run}.json").read_text())
+        runs[run] = {
             instance: {kind: [lines[kind][key] for key in keys] for kind, keys in group["resources"].items()}
             for group in groups
             for instance in group["instances"]
@@ -154,8 +150,3 @@ def _digest(parts: Iterable[str]) -> str:
     for part in parts:
         digest.update(f"{len(part)}\n{part}".encode())
     return digest.hexdigest()
-
-
-def instances(proxies: Iterable[Proxy]) -> list[str]:
-    """Return the instances' names."""
-    return [proxy.instance for proxy in proxies]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +50,9 @@ class Entry:
 
     def explains(self, found: Difference) -> bool:
         """Say whether this is the difference that was meant."""
-        return _fits(self.istiod, found.istiod) and _fits(self.ours, found.ours) and self._pattern.fullmatch(_joined(found.path)) is not None
+        return (
+            _fits(self.istiod, found.istiod) and _fits(self.ours, found.ours) and self._pattern.fullmatch(_joined(found.path)) is not None
+        )
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -105,20 +107,21 @@ class Judgement:
     unused: tuple[Entry, ...]
 
 
-def judge(found: Iterable[Difference], entries: Sequence[Entry], run: str) -> Judgement:
-    """Match the differences of a run with the table; the first entry that explains one counts."""
-    chosen = [entry for entry in entries if run in entry.runs]
+def judge(found: Mapping[str, Iterable[Difference]], entries: Sequence[Entry]) -> Judgement:
+    """Match the differences, by run, with the table; the first entry that explains one counts."""
     used: set[int] = set()
     unexplained = []
     explained = 0
-    for item in found:
-        number = next((number for number, entry in enumerate(chosen) if entry.explains(item)), None)
-        if number is None:
-            unexplained.append(item)
-        else:
-            used.add(number)
-            explained += 1
-    return Judgement(tuple(unexplained), explained, tuple(entry for number, entry in enumerate(chosen) if number not in used))
+    for run, items in found.items():
+        chosen = [(number, entry) for number, entry in enumerate(entries) if run in entry.runs]
+        for item in items:
+            number = next((number for number, entry in chosen if entry.explains(item)), None)
+            if number is None:
+                unexplained.append(item)
+            else:
+                used.add(number)
+                explained += 1
+    return Judgement(tuple(unexplained), explained, tuple(entry for number, entry in enumerate(entries) if number not in used))
 
 
 def _joined(path: Sequence[str]) -> str:

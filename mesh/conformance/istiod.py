@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mesh.conformance.cluster import empty_cluster
+from mesh.conformance.pods import pods
 from mesh.conformance.render import Rendered, text
 
 MODULE = Path(__file__).parent / "istiod"
@@ -139,14 +140,16 @@ def _first_address(lines: IO[str]) -> str | None:
 
 
 def analysis(rendered: Rendered) -> dict[str, Any]:
-    """Return what Istio's analyzers say about the manifests and the registry: how many there are, and their findings.
+    """Return what Istio's analyzers say about the manifests among Services and Pods: how many there are, which did not run, findings.
 
     Raises:
         IstiodError: it cannot read them.
     """
     with tempfile.TemporaryDirectory(prefix="istiod-") as folder:
         objects, mesh = Path(folder) / "objects.yaml", Path(folder) / "mesh.yaml"
-        objects.write_text(text(rendered.objects))
+        registered = ("ServiceEntry", "WorkloadEntry")
+        policies = (item for item in rendered.objects if item["kind"] not in registered)
+        objects.write_text(text([*policies, *pods(rendered.manifests, rendered.proxies)]))
         mesh.write_text(rendered.mesh)
         command = [str(CACHE / ORACLE), "analyze", str(mesh), str(objects)]
         done = subprocess.run(command, cwd=folder, env=_environment(Path(folder)), capture_output=True, text=True, check=False)

@@ -132,11 +132,13 @@ def _chain(chain: Json, routes: Mapping[str, Json]) -> Json:
     found = {key: value for key, value in chain.items() if key not in ("filters", "transport_socket")}
     if "transport_socket" in chain:
         found["transport_socket"] = _transport_socket(chain["transport_socket"])
-    filters = [{**item, "typed_config": _manager(item["typed_config"], routes)} if item["name"] == _HCM else item for item in chain["filters"]]
+    filters = [
+        {**item, "typed_config": _connections(item["typed_config"], routes)} if item["name"] == _HCM else item for item in chain["filters"]
+    ]
     return {**found, "filters": _by_name(filters)}
 
 
-def _manager(manager: Json, routes: Mapping[str, Json]) -> Json:
+def _connections(manager: Json, routes: Mapping[str, Json]) -> Json:
     found = {key: value for key, value in manager.items() if key not in ("http_filters", "route_config", "rds")}
     config = manager.get("route_config") or routes[manager["rds"]["route_config_name"]]
     return {

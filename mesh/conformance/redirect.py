@@ -23,7 +23,7 @@ def essence(normal: Mapping[str, Any]) -> Json:
     listeners: Json = {}
     hosts: Json = {}
     for name, listener in normal["listeners"].items():
-        for chain, manager in _managers(listener):
+        for chain, manager in _with_connections(listener):
             if name.startswith("inbound|"):
                 port = chain.get("filter_chain_match", {}).get("destination_port", int(name.partition("|")[2]))
                 found = {key: value for key, value in manager["http_filters"].items() if key.startswith(_POLICIES)}
@@ -35,7 +35,7 @@ def essence(normal: Mapping[str, Any]) -> Json:
     return {"clusters": clusters, "listeners": {**listeners, "outbound|all": {"virtual_hosts": hosts}}}
 
 
-def _managers(listener: Mapping[str, Any]) -> Iterator[tuple[Json, Json]]:
+def _with_connections(listener: Mapping[str, Any]) -> Iterator[tuple[Json, Json]]:
     for chain in listener["filter_chains"].values():
         if _HCM in chain["filters"]:
             yield chain, chain["filters"][_HCM]["typed_config"]

@@ -21,7 +21,7 @@ import yaml
 from mesh.conformance.workloads import EGRESS_SOCKET, KEYS, issuers, workloads
 from mesh.local.compiler import Manifests, Proxy, load, registry
 from mesh.local.compiler.kinds import KINDS
-from mesh.local.compiler.manifests import MESH_FILE
+from mesh.local.compiler.manifests import KUSTOMIZATION_FILE, MESH_FILE
 
 ISTIO_VERSION = "1.31.0"
 """What a workload says of its own proxy: the release that the module under `istiod/` is of."""
@@ -70,7 +70,7 @@ def render(directory: Path) -> Rendered:
 def documents(directory: Path) -> Iterable[Json]:
     """Return the objects of a directory as they are written."""
     for path in sorted(directory.glob("*.yaml")):
-        if path.name != MESH_FILE:
+        if path.name not in (MESH_FILE, KUSTOMIZATION_FILE):
             yield from (document for document in yaml.safe_load_all(path.read_text()) if document is not None)
 
 
@@ -85,6 +85,7 @@ def node(proxy: Proxy, *, interception: str) -> Json:
     return {
         "id": f"sidecar~{proxy.address}~{proxy.instance.replace('_', '-')}.{proxy.namespace}~{domain}",
         "cluster": f"{proxy.service_account}.{proxy.namespace}",
+        "locality": dict(zip(("region", "zone", "sub_zone"), proxy.locality, strict=False)),
         "metadata": {
             "CLUSTER_ID": "Kubernetes",
             "INSTANCE_IPS": proxy.address,

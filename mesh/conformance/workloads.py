@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from mesh.local.compiler import Manifests, Proxy
 from mesh.local.sidecar import MANIFESTS
 
-REPLICAS = 2
+LOCALITIES = (("local", "one"), ("local", "two"))
+"""Region and zone of each replica: calls prefer their own zone and fall over to the other."""
 RUNTIME = Path("/run/trademesh")
 """Where a pod has its sockets, and here every instance: paths are not what is compared."""
 EGRESS_SOCKET = RUNTIME / "egress.sock"
@@ -38,7 +39,7 @@ def workloads(manifests: Manifests) -> tuple[Proxy, ...]:
     for sidecar in manifests.of("Sidecar"):
         account = sidecar.spec["workloadSelector"]["labels"]["app"]
         sockets = {item["port"]["number"]: Path(urlsplit(item["defaultEndpoint"]).path) for item in sidecar.spec.get("ingress", [])}
-        for replica in range(REPLICAS):
+        for replica in range(len(LOCALITIES)):
             instance = f"{account.replace('-', '_')}-{replica}"
             found.append(
                 Proxy(
@@ -51,6 +52,7 @@ def workloads(manifests: Manifests) -> tuple[Proxy, ...]:
                     configuration=RUNTIME / "envoy",
                     certificates=RUNTIME / "certificates",
                     secret="secret",  # noqa: S106 (never leaves this process)
+                    locality=LOCALITIES[replica],
                 )
             )
     return tuple(found)

@@ -43,7 +43,7 @@ func analyze(mesh string, files []string) error {
 		defer file.Close()
 		readers = append(readers, local.ReaderSource{Name: filepath.Base(name), Reader: file})
 	}
-	if err := analyzer.AddReaderKubeSource(readers); err != nil {
+	if err := analyzer.AddTestReaderKubeSource(readers); err != nil {
 		return err
 	}
 	stop := make(chan struct{})

@@ -1,0 +1,98 @@
+"""One run of the comparison, from manifests to a judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mesh.conformance import ads, istiod, normal
+from mesh.conformance.committed import Answers, Committed, Inputs, inputs
+from mesh.conformance.compare import Difference, differences
+from mesh.conformance.differences import RUNS, Entry, Judgement, judge
+from mesh.conformance.redirect import essence
+from mesh.conformance.render import Rendered, node
+from mesh.local.compiler import Documents, compile_mesh
+
+SOCKETS, REDIRECT = RUNS
+INTERCEPTION: Mapping[str, str] = {SOCKETS: "NONE", REDIRECT: "REDIRECT"}
+_FORMS: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {SOCKETS: lambda form: form, REDIRECT: essence}
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What came out.
+
+    Attributes:
+        workloads: how many were compared.
+        resources: how many Istio served them, both runs together.
+        fields: how many leaves were compared.
+        judgement: what differs, and whether the table explains it.
+    """
+
+    workloads: int
+    resources: int
+    fields: int
+    judgement: Judgement
+
+    @property
+    def right(self) -> bool:
+        """Say whether nothing is left to explain, and no explanation is left over."""
+        return not self.judgement.unexplained and not self.judgement.unused
+
+
+def ask(rendered: Rendered, directory: Path) -> Committed:
+    """Start Istio's programs, which are built, and ask for everything.
+
+    Raises:
+        istiod.IstiodError: they do not take the manifests.
+        grpc.RpcError: they do not answer.
+    """
+    with istiod.discovery(rendered) as target:
+        sockets = _fetched(rendered, target, SOCKETS)
+    with istiod.redirected(rendered) as target:
+        redirect = _fetched(rendered, target, REDIRECT)
+    return Committed(inputs(rendered, directory), {SOCKETS: sockets, REDIRECT: redirect}, istiod.analysis(rendered))
+
+
+def _fetched(rendered: Rendered, target: str, run: str) -> Answers:
+    return {proxy.instance: ads.fetch(target, node(proxy, interception=INTERCEPTION[run])) for proxy in rendered.proxies}
+
+
+def compiled(rendered: Rendered) -> dict[str, Documents]:
+    """Return what the compiler makes of the same manifests.
+
+    Raises:
+        mesh.local.compiler.ManifestError: it refuses them.
+    """
+    return compile_mesh(rendered.manifests, rendered.proxies, rendered.keys)
+
+
+def compare(answered: Committed, ours: Mapping[str, Documents], entries: Sequence[Entry]) -> Compared:
+    """Compare Istio's answers with what was compiled, in every run.
+
+    Raises:
+        google.protobuf.json_format.ParseError: Envoy would not read what was compiled.
+    """
+    forms = {instance: normal.compiled(documents) for instance, documents in ours.items()}
+    fields = 0
+    found: dict[str, list[Difference]] = {}
+    for run, answers in answered.runs.items():
+        found[run] = []
+        for instance in sorted({*answers, *forms}):
+            theirs = normal.served(answers[instance]) if instance in answers else {}
+            form = forms.get(instance, {})
+            chosen = _FORMS[run]
+            count, differing = differences(instance, chosen(theirs) if theirs else {}, chosen(form) if form else {})
+            fields += count
+            found[run].extend(differing)
+    resources = sum(len(items) for answers in answered.runs.values() for kinds in answers.values() for items in kinds.values())
+    return Compared(len(forms), resources, fields, judge(found, entries))
+
+
+def stale(answered: Committed | None, now: Inputs) -> bool:
+    """Say whether Istio was asked something else, or may have been: anything that makes up the question has changed."""
+    return answered is None or answered.inputs != now
