@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -39,6 +39,18 @@ class Beat:
     began: float
     ended: float
     failure: str = ""
+
+
+def recovery_of(beats: Sequence[Beat], since: float) -> float | None:
+    """Return how long after `since` the first success ended that no failure followed; 0 where none failed, None while it is too early."""
+    first = len(beats)
+    while first and not beats[first - 1].failure and beats[first - 1].ended >= since:
+        first -= 1
+    row = [beat for beat in beats[first:] if beat.began >= since]
+    if len(row) < IN_A_ROW:
+        return None
+    failed = first > 0 and beats[first - 1].failure and beats[first - 1].ended >= since
+    return beats[first].ended - since if failed else 0.0
 
 
 class Pulse:
@@ -96,7 +108,7 @@ class Pulse:
         """
         deadline = time.monotonic() + timeout_seconds
         while True:
-            found = {kind: self._recovery(kind, since) for kind in self._tries}
+            found = {kind: recovery_of(self.beats[kind], since) for kind in self._tries}
             known = [seconds for seconds in found.values() if seconds is not None]
             if len(known) == len(found):
                 return max(known)
@@ -118,17 +130,6 @@ class Pulse:
             kind: Counter(beat.failure for beat in beats if beat.ended >= since and beat.failure) for kind, beats in self.beats.items()
         }
         return {kind: failures for kind, failures in found.items() if failures}
-
-    def _recovery(self, kind: str, since: float) -> float | None:
-        beats = self.beats[kind]
-        first = len(beats)
-        while first and not beats[first - 1].failure and beats[first - 1].ended >= since:
-            first -= 1
-        row = [beat for beat in beats[first:] if beat.began >= since]
-        if len(row) < IN_A_ROW:
-            return None
-        failed = first > 0 and beats[first - 1].failure and beats[first - 1].ended >= since
-        return beats[first].ended - since if failed else 0.0
 
     def _last_failure(self, kind: str) -> str:
         return next((beat.failure for beat in reversed(self.beats[kind]) if beat.failure), "no call has ended")

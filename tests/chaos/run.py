@@ -98,7 +98,8 @@ async def tried(fault: Fault, targets: Sequence[str], world: World, known: Known
                         workload = Workload(world.mesh, clients, desk, load, source, walk_away=fault.walk_away)
                         await _struck(fault, target, scene, workload, outcome)
             finally:
-                outcome.findings += [f"a {kind} was never answered" for kind in pulse.unanswered]
+                if not fault.spoils:
+                    outcome.findings += [f"a call of kind {kind} was never answered" for kind in pulse.unanswered]
                 for ledger in (clients.ledger, calls.ledger):
                     known.learn(ledger)
                     outcome.commands += len(ledger.commands)

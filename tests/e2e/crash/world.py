@@ -107,7 +107,9 @@ class World:
 
     def note(self, text: str) -> None:
         """Keep a line for whoever reads a failure."""
-        self.notes.append(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}")
+        line = f"{time.strftime('%H:%M:%S', time.gmtime())} {text}"
+        if not self.notes or self.notes[-1] != line:
+            self.notes.append(line)
 
     def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> dict[str, int]:
         """Send instances a signal and return the process ids that they had."""
