@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,6 +19,7 @@ from mesh.local.sidecar import certificates
 from tests.chaos.scene import Scene
 
 CONFIGURED_SECONDS_MAX = 15.0
+ANSWER_SECONDS_MAX = 5.0
 LOOK_SECONDS = 0.05
 
 
@@ -35,15 +38,31 @@ def generations(scene: Scene) -> dict[str, str]:
     return {name: generation(scene, name) for name in everybody(scene)}
 
 
+class _Administration(http.client.HTTPConnection):
+    """HTTP over a UNIX socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("envoy", timeout=ANSWER_SECONDS_MAX)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(ANSWER_SECONDS_MAX)
+        self.sock.connect(str(self._path))
+
+
 async def asked(scene: Scene, name: str, path: str) -> Any:
     """Return what the administration of a workload's Envoy answers, a JSON value."""
-    reader, writer = await asyncio.open_unix_connection(str(scene.world.mesh.layout.private(name) / "envoy.sock"))
+    return await asyncio.to_thread(_asked, scene.world.mesh.layout.private(name) / "envoy.sock", path)
+
+
+def _asked(admin: Path, path: str) -> Any:
+    connection = _Administration(admin)
     try:
-        writer.write(f"GET {path} HTTP/1.0\r\nhost: envoy\r\n\r\n".encode())
-        _, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        return json.loads(body)
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
     finally:
-        writer.close()
+        connection.close()
 
 
 async def configured(scene: Scene, names: Iterable[str], condition: Callable[[str], bool]) -> None:

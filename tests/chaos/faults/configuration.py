@@ -25,7 +25,7 @@ Change = Callable[[Json, int], None]
 
 def _routes(item: Json, number: int) -> None:
     if item["kind"] == "VirtualService":
-        for http in item["spec"]["http"]:
+        for http in item["spec"].get("http", ()):
             if http.get("timeout", "0s") != "0s":
                 http["timeout"] = f"{int(http['timeout'].removesuffix('s')) + 1 + number}s"
 
@@ -39,7 +39,7 @@ def _policies(item: Json, number: int) -> None:
 def _limits(item: Json, number: int) -> None:
     if item["kind"] == "DestinationRule":
         for policy in (item["spec"]["trafficPolicy"], *(found.get("trafficPolicy", {}) for found in item["spec"].get("subsets", ()))):
-            if "connectionPool" in policy:
+            if "http" in policy.get("connectionPool", {}):
                 policy["connectionPool"]["http"]["http2MaxRequests"] += 1 + number
 
 
@@ -51,18 +51,27 @@ KINDS: Mapping[str, tuple[Change, ...]] = {
 }
 
 
-@asynccontextmanager
-async def changed(scene: Scene, target: str) -> AsyncIterator[None]:
-    """Change every service's manifests of a kind, one time after the other, and back."""
-    async with manifests.kept(scene) as files:
+class HotChange:
+    """Changes every service's manifests of a kind, one time after the other, and in the end back."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, str] = {}
+
+    @asynccontextmanager
+    async def inject(self, scene: Scene, target: str) -> AsyncIterator[None]:
+        """Remember how they were."""
+        async with manifests.kept(scene) as self._files:
+            yield
+
+    async def during(self, scene: Scene, target: str) -> list[str]:
+        """Change them; every Envoy takes all of it."""
         for number in range(CHANGES):
-            await manifests.put(scene, {name: _changed(content, KINDS[target], number) for name, content in files.items()})
+            await manifests.put(scene, {name: _changed(content, KINDS[target], number) for name, content in self._files.items()})
             await asyncio.sleep(BETWEEN_SECONDS)
-        yield
+        return await _refused(scene)
 
 
-async def followed(scene: Scene, target: str) -> list[str]:
-    """Every Envoy works with what lies in front of it, and refused nothing."""
+async def _refused(scene: Scene) -> list[str]:
     findings = []
     for name in sidecars.everybody(scene):
         dump = await sidecars.asked(scene, name, "/config_dump")
@@ -117,26 +126,25 @@ class BadPush:
     """Puts a wrong manifest where the control process reads, and sees what it makes of it."""
 
     def __init__(self) -> None:
-        self._before: dict[str, str] = {}
-        self._said = ""
+        self._files: dict[str, str] = {}
 
     @asynccontextmanager
     async def inject(self, scene: Scene, target: str) -> AsyncIterator[None]:
-        """Make the mistake; somebody mends it in the end."""
-        mistake, self._before = MISTAKES[target], sidecars.generations(scene)
-        async with manifests.kept(scene) as files:
-            wrong = files[mistake.file].replace(mistake.right, mistake.wrong)
-            assert wrong != files[mistake.file], f"{mistake.file} has no {mistake.right!r}"
-            self._said = await manifests.put(scene, {mistake.file: wrong}, manifests.REFUSED)
+        """Have somebody mend it in the end."""
+        async with manifests.kept(scene) as self._files:
             yield
 
     async def during(self, scene: Scene, target: str) -> list[str]:
-        """It is refused by file, object and field, and nothing else changes."""
-        findings = []
-        if MISTAKES[target].complaint not in self._said:
-            findings.append(f"refused in other words: {self._said.strip()[-300:]}")
+        """Make the mistake: it is refused by file, object and field, and nothing else changes."""
+        mistake, before = MISTAKES[target], sidecars.generations(scene)
+        right, findings = self._files[mistake.file], list[str]()
+        assert mistake.right in right, f"{mistake.file} has no {mistake.right!r}"
+        said = await manifests.put(scene, {mistake.file: right.replace(mistake.right, mistake.wrong)}, manifests.REFUSED)
+        await asyncio.sleep(BETWEEN_SECONDS)
+        if mistake.complaint not in said:
+            findings.append(f"refused in other words: {said.strip()[-300:]}")
         after = sidecars.generations(scene)
-        findings += [f"the configuration of {name} was replaced" for name in after if after[name] != self._before[name]]
+        findings += [f"the configuration of {name} was replaced" for name in after if after[name] != before[name]]
         return findings
 
 
@@ -151,15 +159,15 @@ async def control_away(scene: Scene, target: str) -> AsyncIterator[None]:
         scene.resume(processes)
 
 
-_bad_push = BadPush()
+_hot_change, _bad_push = HotChange(), BadPush()
 
 FAULTS = (
     Fault(
         name="hot-change",
         what="routes, policies and limits of all services change four times while calls run, and back",
         expectation="no call fails, and every Envoy has taken all of it",
-        inject=changed,
-        during=followed,
+        inject=_hot_change.inject,
+        during=_hot_change.during,
         targets=tuple(KINDS),
         objective_seconds=1.0,
         unnoticed=NO_CALL,
