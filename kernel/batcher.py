@@ -23,9 +23,11 @@ from kernel.errors import (
     UnavailableError,
 )
 from kernel.ports import Clock
+from kernel.retry_hints import Spread
 
 RETRY_SECONDS_MIN = 0.01
 RETRY_SECONDS_MAX = 1.0
+"""Bounds of what refused callers are told."""
 GATHER_ITEMS_MIN = 8
 
 Item = TypeVar("Item")
@@ -42,6 +44,8 @@ class Lane:
         queue_max: items waiting; more are refused.
         flushes_in_flight_max: flushes under way at once. Above 1, items of two flushes have no order among them.
         wait_seconds_max: items that waited longer when their turn comes are refused instead of served late.
+        standing_seconds_max: the same while more waits than one flush takes: a queue that outlasts a flush is load that is not served
+            in time anyway, and a shorter one a burst that the next flush takes away (CoDel, RFC 8289). `wait_seconds_max` unless given.
         gather_seconds: after a flush of at least 8 items, how long the next one waits to be filled; 0 for not at all.
     """
 
@@ -50,9 +54,11 @@ class Lane:
     flushes_in_flight_max: int = 1
     wait_seconds_max: float = 2.0
     gather_seconds: float = 0.0
+    standing_seconds_max: float | None = None
 
     def __post_init__(self) -> None:
-        positive = min(self.batch_size_max, self.flushes_in_flight_max) >= 1 and self.wait_seconds_max > self.gather_seconds >= 0
+        least = self.wait_seconds_max if self.standing_seconds_max is None else min(self.standing_seconds_max, self.wait_seconds_max)
+        positive = min(self.batch_size_max, self.flushes_in_flight_max) >= 1 and least > self.gather_seconds >= 0
         if not positive or self.queue_max < self.batch_size_max:
             raise ValueError(f"bounds must be positive, and the queue hold at least a batch: {self}")
 
@@ -85,6 +91,7 @@ class _LaneState(Generic[Item]):
     queued: int = 0
     in_flight: int = 0
     scheduled: bool = False
+    hints: Spread = field(default_factory=Spread)
     flushed_at: float = float("-inf")
     statistics: LaneStatistics = field(default_factory=LaneStatistics)
 
@@ -221,13 +228,21 @@ class Batcher(Generic[Item, Result]):
             if entry.deadline is not None and now >= entry.deadline:
                 state.statistics.expired += len(entry.items)
                 self._fail(entry, DeadlineExceededError(Reason.DEADLINE_EXPIRED, "the deadline passed in the queue"))
-            elif now - entry.enqueued_at > state.bounds.wait_seconds_max:
+            elif now - entry.enqueued_at > self._wait_seconds_max(state, size + len(entry.items)):
                 state.statistics.refused += len(entry.items)
                 self._fail(entry, self._overload(state, "waited too long in the queue"))
             else:
                 batch.append(entry)
                 size += len(entry.items)
         return batch
+
+    @staticmethod
+    def _wait_seconds_max(state: _LaneState[Item], taken: int) -> float:
+        """How long an item may have waited that would be the last of so many in its flush; by then it is out of the queue."""
+        bounds = state.bounds
+        if bounds.standing_seconds_max is None or taken + state.queued <= bounds.batch_size_max:
+            return bounds.wait_seconds_max
+        return bounds.standing_seconds_max
 
     async def _serve(self, state: _LaneState[Item], batch: Sequence[_Entry[Item]]) -> None:
         items = [item for entry in batch for item in entry.items]
@@ -277,8 +292,11 @@ class Batcher(Generic[Item, Result]):
 
     def _overload(self, state: _LaneState[Item], why: str) -> ResourceExhaustedError:
         batches = 1 + state.queued / (state.bounds.batch_size_max * state.bounds.flushes_in_flight_max)
-        hint = min(max(batches * state.statistics.flush_seconds_last, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX)
-        return ResourceExhaustedError(Reason.OVERLOADED, f"lane {state.name}: {why}", retry_after_seconds=hint)
+        hint = min(max(batches * state.statistics.flush_seconds_last, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX / 2)
+        text = f"lane {state.name}: {why}"
+        return ResourceExhaustedError(
+            Reason.OVERLOADED, text, metadata={"subject": f"lane:{state.name}"}, retry_after_seconds=state.hints.seconds(hint)
+        )
 
 
 def _closing_error() -> UnavailableError:

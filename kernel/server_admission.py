@@ -6,16 +6,20 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kernel.errors import DeadlineExceededError, Reason, ResourceExhaustedError, UnauthenticatedError, UnavailableError
 from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, TRUSTED_HEADERS, Authenticator
+from kernel.retry_hints import Spread
 from kernel.server_context import NO_DEADLINE, CallContext
 from kernel.server_policy import BoundMethod
+from kernel.status import Refusal, refusal_of
 
 RETRY_AFTER_SECONDS = 0.25
-"""What a shed caller is told; long enough for a queue of this size to drain."""
+"""The least that a shed caller is told, and twice that the most; long enough for a queue of this size to drain."""
+HINTS = 16
+"""How many different waiting times a lane tells its shed callers, in turn."""
 
 Metadata = Sequence[tuple[str, Any]]
 
@@ -28,7 +32,7 @@ _trace_bits = random.Random(random.SystemRandom().getrandbits(128)).getrandbits
 class Lane:
     """Places for calls in progress. Lanes keep one kind of work from starving another."""
 
-    __slots__ = ("limit", "name", "running", "shed_total")
+    __slots__ = ("_refusals", "_turn", "limit", "name", "running", "shed_total")
 
     def __init__(self, name: str, limit: int) -> None:
         if limit < 1:
@@ -37,6 +41,8 @@ class Lane:
         self.limit = limit
         self.running = 0
         self.shed_total = 0
+        self._refusals: tuple[Refusal, ...] = ()
+        self._turn = 0
 
     def enter(self) -> bool:
         """Take a place; False when none is free."""
@@ -46,14 +52,22 @@ class Lane:
         self.running += 1
         return True
 
-    def overloaded(self) -> ResourceExhaustedError:
-        """Return what a shed caller is told."""
-        return ResourceExhaustedError(
-            Reason.OVERLOADED,
-            f"the service already handles {self.limit} calls of this kind",
-            metadata={"subject": f"lane:{self.name}"},
-            retry_after_seconds=RETRY_AFTER_SECONDS,
-        )
+    def refusal(self) -> Refusal:
+        """Return what the next shed caller is told. Serialized beforehand: what costs as much as an answer sheds nothing."""
+        if not self._refusals:
+            self._refusals = tuple(refusal_of(error) for error in self._overloaded())
+        self._turn = (self._turn + 1) % HINTS
+        return self._refusals[self._turn]
+
+    def _overloaded(self) -> Iterator[ResourceExhaustedError]:
+        spread = Spread()
+        for _ in range(HINTS):
+            yield ResourceExhaustedError(
+                Reason.OVERLOADED,
+                f"the service already handles {self.limit} calls of this kind",
+                metadata={"subject": f"lane:{self.name}"},
+                retry_after_seconds=spread.seconds(RETRY_AFTER_SECONDS),
+            )
 
     def leave(self) -> None:
         """Give the place back."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
@@ -30,7 +29,7 @@ from kernel.server_context import CallContext, current_call
 from kernel.server_journal import RpcJournal
 from kernel.server_policy import BoundMethod, MethodPolicy
 from kernel.server_streams import CheckedRequests, decode
-from kernel.status import DETAILS_KEY, status_code, to_status
+from kernel.status import Refusal, refusal_of
 
 _logger = logging.getLogger(__name__)
 
@@ -169,8 +168,13 @@ class _Call:
             expired = isinstance(error, asyncio.CancelledError) and grpc_context.time_remaining() == 0
             self.note("DEADLINE_EXCEEDED" if expired else "CANCELLED")
             raise error
-        self.note(status_code(known).name, known.reason.value)
-        await _abort(grpc_context, known)
+        await self.refuse(grpc_context, refusal_of(known))
+
+    async def refuse(self, grpc_context: Any, refusal: Refusal) -> NoReturn:
+        """End a call with what stands in a refusal."""
+        self.note(refusal.code.name, refusal.reason)
+        await grpc_context.abort(refusal.code, refusal.message, refusal.trailers)
+        raise AssertionError("abort returned")
 
 
 class _UnaryCall(_Call):
@@ -178,7 +182,7 @@ class _UnaryCall(_Call):
         route = self.route
         method, lane = route.method, route.lane
         if not lane.enter():
-            await self.fail(grpc_context, lane.overloaded())
+            await self.refuse(grpc_context, lane.refusal())
         try:
             remaining = grpc_context.time_remaining()
             context = self.begin(remaining)
@@ -205,7 +209,7 @@ class _ServerStreamCall(_Call):
         route = self.route
         method, lane = route.method, route.lane
         if not lane.enter():
-            await self.fail(grpc_context, lane.overloaded())
+            await self.refuse(grpc_context, lane.refusal())
         try:
             context = self.begin(grpc_context.time_remaining())
             request = CheckedRequests(method, requests) if method.client_streaming else decode(method, requests)
@@ -239,13 +243,3 @@ async def _bounded(work: Awaitable[Message], method: BoundMethod) -> Message:
         if method.policy.write:
             raise OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, f"{text}; look the outcome up by its key") from None
         raise DeadlineExceededError(Reason.DEADLINE_EXPIRED, text) from None
-
-
-async def _abort(grpc_context: Any, error: TrademeshError) -> NoReturn:
-    """`retry-after` (whole seconds) stands beside the details, for callers that speak HTTP."""
-    status = to_status(error)
-    trailers: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status.SerializeToString())]
-    if error.retry_after_seconds is not None:
-        trailers.append(("retry-after", str(math.ceil(error.retry_after_seconds))))
-    await grpc_context.abort(status_code(error), status.message, tuple(trailers))
-    raise AssertionError("abort returned")

@@ -6,7 +6,9 @@ beside it. Coming in: the same classes, so a caller catches the same error wheth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -76,6 +78,24 @@ def status_code(error: TrademeshError) -> grpc.StatusCode:
         if cls in _CODES:
             return _CODES[cls]
     return grpc.StatusCode.INTERNAL
+
+
+class Refusal(NamedTuple):
+    """An error as a gRPC server says it: the call's code, its text and its trailers. `reason` is for logs."""
+
+    code: grpc.StatusCode
+    message: str
+    trailers: tuple[tuple[str, str | bytes], ...]
+    reason: str
+
+
+def refusal_of(error: TrademeshError) -> Refusal:
+    """Return the words for an error. `retry-after` (whole seconds) stands beside the details, for callers that speak HTTP."""
+    status = to_status(error)
+    trailers: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status.SerializeToString())]
+    if error.retry_after_seconds is not None:
+        trailers.append(("retry-after", str(math.ceil(error.retry_after_seconds))))
+    return Refusal(status_code(error), status.message, tuple(trailers), error.reason.value)
 
 
 def to_status(error: TrademeshError) -> status_pb2.Status:

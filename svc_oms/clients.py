@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
-from kernel.errors import Reason, TrademeshError, UnavailableError
+from kernel.errors import Reason, ResourceExhaustedError, TrademeshError, UnavailableError
 from trademesh.risk.v1 import pre_trade_service_pb2
 
 CHECKS_MAX = 1_000
@@ -22,6 +22,7 @@ class PreTrade(Protocol):
 
         Raises:
             UnavailableError: RISK_UNAVAILABLE; risk may have reserved, and settles that by asking us (`ResolveOrder`).
+            ResourceExhaustedError: OVERLOADED; risk has looked at nothing.
         """
         ...
 
@@ -42,6 +43,11 @@ class RiskClient:
         """See `PreTrade.check`."""
         try:
             response = await self._check_orders(request)
+        except ResourceExhaustedError as error:
+            # Not an outage: a caller who hears UNAVAILABLE counts it against this replica, and three of them take it out of its pool.
+            raise ResourceExhaustedError(
+                Reason.OVERLOADED, "risk has as many orders as it takes", retry_after_seconds=error.retry_after_seconds or RETRY_SECONDS
+            ) from error
         except TrademeshError as error:
             raise risk_unavailable(f"risk cannot be asked ({error.reason})") from error
         results, orders = list(response.results), request.orders

@@ -168,6 +168,53 @@ async def test_items_that_waited_too_long_are_shed(batcher: Batcher[int, int], f
     assert await asyncio.gather(*running, *fresh) == [10, 30]
 
 
+async def test_a_queue_that_outlasts_a_flush_is_cut_to_what_is_fresh(flush: Recorder, clock: ManualClock) -> None:
+    batcher = Batcher(flush, {"orders": Lane(batch_size_max=4, queue_max=16, wait_seconds_max=2.0, standing_seconds_max=0.5)}, clock)
+    flush.open.clear()
+    running = start(batcher, 0)
+    await settle()
+    old = start(batcher, 1, 2, 3)
+    await settle()
+    clock.advance(0.6)
+    fresh = start(batcher, 4, 5, 6)
+    await settle()
+    flush.open.set()
+    # Two of the old ones go, which makes the rest one flush; the third is old too, but nobody is served sooner without it.
+    shed = await asyncio.gather(*old[:2], return_exceptions=True)
+    assert [type(error) for error in shed] == [ResourceExhaustedError] * 2
+    assert await asyncio.gather(*running, old[2], *fresh) == [0, 30, 40, 50, 60]
+    assert [items for _, items in flush.batches] == [[0], [3, 4, 5, 6]]
+    assert batcher.statistics("orders").refused == 2
+
+
+async def test_a_burst_that_the_next_flush_takes_is_served_however_old(flush: Recorder, clock: ManualClock) -> None:
+    batcher = Batcher(flush, {"orders": Lane(batch_size_max=4, queue_max=16, wait_seconds_max=2.0, standing_seconds_max=0.5)}, clock)
+    flush.open.clear()
+    running = start(batcher, 0)
+    await settle()
+    burst = start(batcher, 1, 2, 3, 4)
+    await settle()
+    clock.advance(1.9)
+    flush.open.set()
+    assert await asyncio.gather(*running, *burst) == [0, 10, 20, 30, 40]
+
+
+async def test_who_is_refused_together_is_not_called_back_together(batcher: Batcher[int, int], flush: Recorder) -> None:
+    flush.open.clear()
+    running = start(batcher, 0)
+    await settle()
+    waiting = start(batcher, *range(1, 9))
+    await settle()
+    hints = set()
+    for _ in range(8):
+        with pytest.raises(ResourceExhaustedError) as caught:
+            await asyncio.wait_for(batcher.submit("orders", 9), 5)
+        hints.add(caught.value.retry_after_seconds)
+    assert len(hints) == 8
+    flush.open.set()
+    await asyncio.gather(*running, *waiting)
+
+
 async def test_control_is_never_behind_orders(batcher: Batcher[int, int], flush: Recorder) -> None:
     flush.open.clear()
     orders = start(batcher, *range(8))
@@ -241,6 +288,12 @@ async def test_closing_cuts_what_does_not_end(batcher: Batcher[int, int], flush:
 
 
 def test_bounds_are_checked() -> None:
-    for bounds in ({"batch_size_max": 0}, {"batch_size_max": 8, "queue_max": 4}, {"flushes_in_flight_max": 0}, {"wait_seconds_max": 0}):
+    for bounds in (
+        {"batch_size_max": 0},
+        {"batch_size_max": 8, "queue_max": 4},
+        {"flushes_in_flight_max": 0},
+        {"wait_seconds_max": 0},
+        {"standing_seconds_max": 0},
+    ):
         with pytest.raises(ValueError, match="bounds"):
             Lane(**bounds)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 
+import grpc
 import pytest
+from google.rpc import status_pb2
 
-from kernel.errors import DeadlineExceededError, Reason, UnavailableError
+from kernel.errors import DeadlineExceededError, Reason, ResourceExhaustedError, UnavailableError
 from kernel.identity import PEER_HEADER, SECRET_HEADER, Authenticator, xfcc
-from kernel.server_admission import Admission, Lane, new_traceparent
+from kernel.server_admission import HINTS, RETRY_AFTER_SECONDS, Admission, Lane, new_traceparent
 from kernel.server_context import NO_DEADLINE
 from kernel.server_policy import BoundMethod, MethodPolicy, inside
+from kernel.status import DETAILS_KEY, from_status
 from trademesh.oms.v1 import order_service_pb2
 
 SECRET = "a-secret-of-this-test-run"
@@ -74,3 +77,26 @@ def test_a_lane_counts_what_it_sheds() -> None:
     assert lane.enter()
     with pytest.raises(ValueError, match="place"):
         Lane("none", 0)
+
+
+def test_a_full_lane_sends_callers_away_with_typed_details_and_calls_them_back_one_by_one() -> None:
+    lane = Lane("ordinary", 1)
+    assert lane.enter()
+    hints = set()
+    for _ in range(HINTS):
+        assert not lane.enter()
+        refusal = lane.refusal()
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        trailers = dict(refusal.trailers)
+        details = trailers[DETAILS_KEY]
+        assert isinstance(details, bytes)
+        error = from_status(status_pb2.Status.FromString(details))
+        assert isinstance(error, ResourceExhaustedError)
+        assert error.retry_after_seconds is not None
+        assert RETRY_AFTER_SECONDS <= error.retry_after_seconds < 2 * RETRY_AFTER_SECONDS
+        assert trailers["retry-after"] == "1"
+        hints.add(error.retry_after_seconds)
+    assert len(hints) == HINTS
+    assert lane.shed_total == HINTS
+    lane.leave()
+    assert lane.enter()
