@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ var paths = map[string]string{
 	"order-unary":  "/trademesh.oms.v1.OrderService/CreateOrder",
 	"order-stream": "/trademesh.oms.v1.OrderService/EnterOrders",
 	"order-batch":  "/trademesh.oms.v1.OrderService/BatchCreateOrders",
+	"cancel":       "/trademesh.oms.v1.OrderService/CancelOrder",
 	"rest-h2":      "",
 }
 
@@ -51,6 +53,9 @@ type call struct {
 	status     string
 	httpStatus string
 	message    string
+	details    []byte
+	retryAfter bool
+	command    *command
 	done       bool
 }
 
@@ -65,7 +70,12 @@ type driver struct {
 	stopAt      time.Time
 	streaming   bool
 	json        bool
+	cancels     bool
+	// Where calls arrive by themselves: takes every call that has ended, and hears how many streams the server allows.
+	settle     func(*call, time.Time)
+	streamsMax func(uint32)
 
+	socket    net.Conn
 	writer    *bufio.Writer
 	reader    *bufio.Reader
 	framer    *http2.Framer
@@ -84,10 +94,10 @@ type driver struct {
 	unsettled int
 }
 
-func newDriver(s *settings, target string, share int, measureFrom, stopAt time.Time) (*driver, error) {
-	path, known := paths[s.mode]
+func newDriver(s *settings, mode, target string, share int, measureFrom, stopAt time.Time) (*driver, error) {
+	path, known := paths[mode]
 	if !known {
-		return nil, fmt.Errorf("no mode %q", s.mode)
+		return nil, fmt.Errorf("no mode %q", mode)
 	}
 	socket, err := dial(s, target, "h2")
 	if err != nil {
@@ -95,8 +105,8 @@ func newDriver(s *settings, target string, share int, measureFrom, stopAt time.T
 	}
 	d := &driver{
 		s: s, target: target, share: share, measureFrom: measureFrom, stopAt: stopAt,
-		streaming: s.mode == "echo-stream" || s.mode == "order-stream", json: s.mode == "rest-h2",
-		writer: bufio.NewWriterSize(socket, 1<<18), reader: bufio.NewReaderSize(socket, 1<<18),
+		streaming: mode == "echo-stream" || mode == "order-stream", json: mode == "rest-h2", cancels: mode == "cancel",
+		socket: socket, writer: bufio.NewWriterSize(socket, 1<<18), reader: bufio.NewReaderSize(socket, 1<<18),
 		calls: map[uint32]*call{}, nextID: 1, conn: 65535, initial: 65535, sent: map[uint64]time.Time{},
 	}
 	d.framer = http2.NewFramer(d.writer, d.reader)
@@ -126,7 +136,7 @@ func (d *driver) fixedHeaders(path string) []hpack.HeaderField {
 		fields = append(fields, hpack.HeaderField{Name: ":path", Value: path},
 			hpack.HeaderField{Name: "te", Value: "trailers"}, hpack.HeaderField{Name: "content-type", Value: "application/grpc"})
 		if !d.streaming {
-			fields = append(fields, hpack.HeaderField{Name: "grpc-timeout", Value: "5S"})
+			fields = append(fields, hpack.HeaderField{Name: "grpc-timeout", Value: fmt.Sprintf("%dm", d.s.patience.Milliseconds())})
 		}
 	}
 	for name, value := range own {
@@ -137,14 +147,19 @@ func (d *driver) fixedHeaders(path string) []hpack.HeaderField {
 	return fields
 }
 
-func (d *driver) run() error {
+// greet begins the connection, with windows that never hold an answer back.
+func (d *driver) greet() error {
 	if _, err := d.writer.WriteString(http2.ClientPreface); err != nil {
 		return err
 	}
 	if err := d.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}); err != nil {
 		return err
 	}
-	if err := d.framer.WriteWindowUpdate(0, window); err != nil {
+	return d.framer.WriteWindowUpdate(0, window)
+}
+
+func (d *driver) run() error {
+	if err := d.greet(); err != nil {
 		return err
 	}
 	if err := d.begin(); err != nil {
@@ -225,6 +240,34 @@ func (d *driver) startUnary() error {
 	default:
 		input = appendPrefixed(nil, d.s.orders.appendOrder(nil))
 	}
+	return d.send(id, path, input)
+}
+
+// startCommand begins one call that is written into the journal; false where there is nothing to ask for.
+func (d *driver) startCommand() (bool, error) {
+	id := d.nextID
+	if d.json {
+		path, input := d.s.orders.appendJSON(nil)
+		return true, d.send(id, path, input)
+	}
+	sent := &command{kind: d.s.mode}
+	if d.cancels {
+		found, any := d.s.appendCancel(nil)
+		if !any {
+			return false, nil
+		}
+		sent.kind, sent.request = "cancel", found
+	} else {
+		sent.request = d.s.orders.appendOrder(nil)
+	}
+	if err := d.send(id, "", appendPrefixed(nil, sent.request)); err != nil {
+		return false, err
+	}
+	d.calls[id].command = sent
+	return true, nil
+}
+
+func (d *driver) send(id uint32, path string, input []byte) error {
 	if err := d.open(path); err != nil {
 		return err
 	}
@@ -293,6 +336,9 @@ func (d *driver) handle(frame http2.Frame) error {
 			return d.finish(c)
 		}
 	case *http2.GoAwayFrame:
+		if d.settle != nil && f.ErrCode == http2.ErrCodeNo {
+			return nil
+		}
 		return fmt.Errorf("the service sent GOAWAY (%s)", f.ErrCode)
 	}
 	return nil
@@ -301,6 +347,9 @@ func (d *driver) handle(frame http2.Frame) error {
 func (d *driver) handleSettings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
 		return nil
+	}
+	if value, present := f.Value(http2.SettingMaxConcurrentStreams); present && d.streamsMax != nil {
+		d.streamsMax(value)
 	}
 	if value, present := f.Value(http2.SettingInitialWindowSize); present {
 		change := int64(value) - d.initial
@@ -368,6 +417,12 @@ func (d *driver) handleHeaders(f *http2.MetaHeadersFrame) error {
 			c.httpStatus = field.Value
 		case "grpc-message":
 			c.message = field.Value
+		case detailsHeader:
+			if d.settle != nil {
+				c.details = detailsOf(field.Value)
+			}
+		case "retry-after":
+			c.retryAfter = true
 		}
 	}
 	if f.StreamEnded() {

@@ -28,6 +28,11 @@ type settings struct {
 	headers     map[string]map[string]string
 	authorities *x509.CertPool
 	orders      *orderSource
+
+	rate, cancelRate float64
+	patience         time.Duration
+	accepted         chan acknowledged
+	journal          *journal
 }
 
 type report struct {
@@ -52,7 +57,7 @@ func main() {
 	if err != nil {
 		log.Fatalf("generator: %v", err)
 	}
-	result, err := run(settings)
+	result, err := measured(settings)
 	if err != nil {
 		log.Fatalf("generator: %v", err)
 	}
@@ -73,6 +78,10 @@ func parseFlags() (*settings, error) {
 	run := flag.String("run", "", "prefix of every client_order_id, unique to this run")
 	accounts := flag.String("accounts", "", "comma-separated accounts")
 	instruments := flag.String("instruments", "", "comma-separated instrument:price:tick")
+	rate := flag.Float64("rate", 0, "calls a second over all targets, whatever comes back (order-unary, rest-h2); 0 keeps -concurrency in flight")
+	cancelRate := flag.Float64("cancel-rate", 0, "with -rate: cancels a second of orders that were accepted, on a connection of their own")
+	patience := flag.Duration("patience", 5*time.Second, "the deadline of a call")
+	journal := flag.String("journal", "", "with -rate: a file that gets a line for each gRPC call that has ended")
 	flag.Parse()
 	if *targets == "" || *run == "" || *accounts == "" || *instruments == "" {
 		return nil, fmt.Errorf("-targets, -run, -accounts and -instruments are required")
@@ -80,6 +89,14 @@ func parseFlags() (*settings, error) {
 	parsed := &settings{
 		targets: strings.Split(*targets, ","), mode: *mode, concurrency: *concurrency, batch: *batch,
 		warmup: *warmup, duration: *duration, headers: map[string]map[string]string{},
+		rate: *rate, cancelRate: *cancelRate, patience: *patience, accepted: make(chan acknowledged, resting),
+	}
+	if *journal != "" {
+		opened, err := newJournal(*journal)
+		if err != nil {
+			return nil, err
+		}
+		parsed.journal = opened
 	}
 	if *headers != "" {
 		text, err := os.ReadFile(*headers)
@@ -106,6 +123,13 @@ func parseFlags() (*settings, error) {
 	}
 	parsed.orders = source
 	return parsed, nil
+}
+
+func measured(s *settings) (any, error) {
+	if s.rate > 0 {
+		return offer(s)
+	}
+	return run(s)
 }
 
 func run(s *settings) (*report, error) {
@@ -140,7 +164,7 @@ func drive(s *settings, target string, share int, measureFrom, stopAt time.Time)
 	if s.mode == "rest-h1" {
 		return driveConnections(s, target, share, measureFrom, stopAt)
 	}
-	driver, err := newDriver(s, target, share, measureFrom, stopAt)
+	driver, err := newDriver(s, s.mode, target, share, measureFrom, stopAt)
 	if err != nil {
 		return nil, err
 	}
@@ -168,9 +192,14 @@ func summarise(s *settings, results []*tally) *report {
 		total.P50Micros = float64(latencies[len(latencies)/2]) / 1e3
 		total.P99Micros = float64(latencies[len(latencies)*99/100]) / 1e3
 	}
-	var usage syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) == nil {
-		total.CPUSeconds = float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e9
-	}
+	total.CPUSeconds = cpuSeconds()
 	return total
+}
+
+func cpuSeconds() float64 {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e9
 }
