@@ -105,6 +105,8 @@ def _digest(folder: Path) -> str:
 
 _GENERATE = ("buf", "generate", os.path.relpath(DESCRIPTOR, HERE / "any"))
 
+_JAVA = ("java", "-cp", os.pathsep.join(("build/classes", "build/libraries/*")))
+
 TOOLCHAINS = {
     found.name: found
     for found in (
@@ -119,6 +121,24 @@ TOOLCHAINS = {
             example=("build/example",),
             search=(GO,),
             environment={"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "0"},
+        ),
+        Toolchain(
+            name="java",
+            needs=("java", "javac", "mvn"),
+            steps=(("mvn", "-q", "-B", "package"),),
+            conformance=(*_JAVA, "trademesh.conformance.Conformance"),
+            example=(*_JAVA, "trademesh.example.Example"),
+        ),
+        Toolchain(
+            name="typescript",
+            needs=("node", "npm", "buf"),
+            steps=(
+                ("npm", "ci", "--no-fund", "--no-audit"),
+                ("npm", "run", "-s", "generate"),
+                ("npm", "run", "-s", "build"),
+            ),
+            conformance=("node", "build/js/src/conformance/main.js"),
+            example=("node", "build/js/src/example/main.js"),
         ),
     )
 }
