@@ -155,8 +155,9 @@ def analysis(rendered: Rendered) -> dict[str, Any]:
         done = subprocess.run(command, cwd=folder, env=_environment(Path(folder)), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise IstiodError(f"{ORACLE} could not analyse:\n{done.stderr[-4000:]}")
+    # Its libraries print too, before it does.
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return {**found, "skipped": found["skipped"] or []}
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -25,13 +25,10 @@ type analysis struct {
 	Findings  []finding `json:"findings"`
 }
 
-// analyze prints what every analyzer says that works without a cluster. Files that cannot be read are an error, never skipped.
+// analyze prints what the analyzers say. Files that cannot be read are an error, never skipped.
 func analyze(mesh string, files []string) error {
 	analyzer := local.NewIstiodAnalyzer(analyzers.AllCombined(), resource.Namespace("trading"), resource.Namespace("istio-system"), nil)
 	if err := analyzer.AddFileKubeMeshConfig(mesh); err != nil {
-		return err
-	}
-	if err := analyzer.AddDefaultResources(); err != nil {
 		return err
 	}
 	readers := make([]local.ReaderSource, 0, len(files))
@@ -43,7 +40,11 @@ func analyze(mesh string, files []string) error {
 		defer file.Close()
 		readers = append(readers, local.ReaderSource{Name: filepath.Base(name), Reader: file})
 	}
+	// First: whatever comes first decides of which kinds there may be objects, and this call takes Pods and Namespaces too.
 	if err := analyzer.AddTestReaderKubeSource(readers); err != nil {
+		return err
+	}
+	if err := analyzer.AddDefaultResources(); err != nil {
 		return err
 	}
 	stop := make(chan struct{})
