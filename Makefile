@@ -35,7 +35,7 @@ demo: $(READY) ## Trade a little on the running mesh and show it
 
 ## Develop
 
-test: $(READY) $(XDS) ## Run every test
+test: $(READY) $(XDS) $(GO) ## Run every test
 	@$(PY) -m pytest -q
 
 test-fast: $(READY) $(XDS) ## Run the tests that take less than three minutes
@@ -44,8 +44,9 @@ test-fast: $(READY) $(XDS) ## Run the tests that take less than three minutes
 chaos: $(READY) ## Break the mesh on purpose and audit it; ARGS="replica-kill --seed 7" or --short for less than everything
 	@$(PY) -m tests.chaos $(ARGS)
 
-interop: $(INTEROP) ## Meet QuickFIX both ways; the first time compiles it for some minutes
-	@$(PY) -m pytest -q tests/interop
+interop: $(INTEROP) $(GO) ## Meet QuickFIX, and clients in Go, Java and TypeScript; the first time compiles for some minutes
+	@$(PY) -m tests.clients.toolchains
+	@$(PY) -m pytest -q -rs tests/interop tests/clients
 
 check: check-style check-types check-imports check-tidy check-gen check-contracts ## Run every static check
 

@@ -80,7 +80,7 @@ class Toolchain:
         if self.built():
             return
         if missing := self.missing():
-            raise BuildError(f"no {', '.join(missing)}")
+            raise BuildError(f"no {', '.join(missing)}; `make test` and `make interop` install Go")
         for step in self.steps:
             done = subprocess.run(
                 step, cwd=self.folder, env=self.surroundings(), capture_output=True, text=True, check=False, timeout=BUILD_SECONDS_MAX
