@@ -54,7 +54,7 @@ def svid(scene: Scene, account: str) -> Svid:
     return authority(scene).issue(spiffe_id(TRUST_DOMAIN, NAMESPACE, account), seconds=3_600)
 
 
-def _brief(content: str) -> str:
+def brief(content: str) -> str:
     """Return a file of manifests in which no connection is used for long."""
     found = manifests.documents(content)
     for item in found:
@@ -73,7 +73,7 @@ def _policies(item: Json) -> list[Json]:
 async def brief_connections(scene: Scene, target: str) -> AsyncIterator[None]:
     """Use no connection for long, so that new ones are made all the while."""
     async with manifests.kept(scene) as files:
-        await manifests.put(scene, {name: _brief(content) for name, content in files.items() if name.startswith("svc-")})
+        await manifests.put(scene, {name: brief(content) for name, content in files.items() if name.startswith("svc-")})
         yield
 
 

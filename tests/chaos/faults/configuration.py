@@ -33,7 +33,8 @@ def _routes(item: Json, number: int) -> None:
 def _policies(item: Json, number: int) -> None:
     if item["kind"] == "AuthorizationPolicy" and "rules" in item["spec"]:
         operation = item["spec"]["rules"][0]["to"][0]["operation"]
-        operation["paths"] = [*operation["paths"], f"/trademesh.chaos.v1.NoService/Method{number}"]
+        if "paths" in operation:
+            operation["paths"] = [*operation["paths"], f"/trademesh.chaos.v1.NoService/Method{number}"]
 
 
 def _limits(item: Json, number: int) -> None:
@@ -66,7 +67,7 @@ class HotChange:
     async def during(self, scene: Scene, target: str) -> list[str]:
         """Change them; every Envoy takes all of it."""
         for number in range(CHANGES):
-            await manifests.put(scene, {name: _changed(content, KINDS[target], number) for name, content in self._files.items()})
+            await manifests.put(scene, {name: changed(content, KINDS[target], number) for name, content in self._files.items()})
             await asyncio.sleep(BETWEEN_SECONDS)
         return await _refused(scene)
 
@@ -85,7 +86,8 @@ def _parts(dump: Json) -> list[Json]:
     return [part for config in dump["configs"] for kind in kinds for part in config.get(kind, ())]
 
 
-def _changed(content: str, changes: tuple[Change, ...], number: int) -> str:
+def changed(content: str, changes: tuple[Change, ...], number: int) -> str:
+    """Return a file of manifests with these changes; the same text where they change nothing."""
     found = manifests.documents(content)
     for item in found:
         for change in changes:

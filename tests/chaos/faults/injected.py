@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from mesh.local.edge import EDGE
+from mesh.local.sidecar import DRAIN_SECONDS
 from tests.chaos import manifests, sidecars
 from tests.chaos.experiment import DIRECTORY, EXPERIMENTS
 from tests.chaos.fault import Fault
@@ -20,6 +21,7 @@ from tests.chaos.scene import Scene
 from tests.chaos.stage import PLAIN
 
 HOLD_SECONDS = 4.0
+SILENT = "risk-late"
 SETTLING_SECONDS = 0.5
 """In which calls end that were under way."""
 
@@ -104,9 +106,20 @@ FAULTS = (
         expectation="nothing is carried out more often than it was asked for; without risk no order; everything else goes on",
         inject=applied,
         during=as_expected,
-        targets=tuple(experiment.name for experiment in EXPERIMENTS),
+        targets=tuple(experiment.name for experiment in EXPERIMENTS if experiment.name != SILENT),
         objective_seconds=10.0,
         short=("risk-refuses", "quotes-refused"),
+        stage=PLAIN,
+    ),
+    Fault(
+        name="injected-silence",
+        what="no question of the order service to risk is answered within its deadline, by fault injection",
+        expectation="no order; everything else goes on; routes that change reach a connection with its next answer, or when it has drained",
+        inject=applied,
+        during=as_expected,
+        targets=(SILENT,),
+        # A connection learns that its routes are replaced with an answer. Without one it lives until its listener's time is over.
+        objective_seconds=DRAIN_SECONDS + 5.0,
         stage=PLAIN,
     ),
 )
