@@ -114,11 +114,11 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="cancels-late",
-        what="Every cancel from outside is late by a second.",
+        what="Every cancel from outside is late by half a second.",
         service="svc-oms",
         caller="edge",
         route="cancels",
-        fault={"delay": _delay("1s")},
+        fault={"delay": _delay("0.5s")},
     ),
     Experiment(
         name="quotes-refused",

@@ -52,7 +52,7 @@ EXPECTED: Mapping[str, Expected] = {
     "risk-refuses": Expected(fails=_ORDERS, closed=frozenset({ORDER}), executed={CHECK_ORDERS: None}),
     "risk-shaky": Expected(fails=_ORDERS),
     "orders-503": Expected(fails=_ORDERS),
-    "cancels-late": Expected(slow={CANCEL: 1.0}),
+    "cancels-late": Expected(slow={CANCEL: 0.5}),
     "quotes-refused": Expected(fails=frozenset({QUOTES}), executed={GET_QUOTES: QUOTES}),
     "events-late": Expected(),
 }
