@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).parent / "generator"
+GO = Path(sys.prefix) / "go" / "go" / "bin" / "go"
 
 
 class GeneratorError(Exception):
@@ -50,7 +51,7 @@ class Generator:
     """The built generator. Orders of one instance never repeat a client_order_id."""
 
     def __init__(self, binary: Path, run_id: str) -> None:
-        self._binary = binary
+        self.binary = binary
         self._run_id = run_id
         self._runs = 0
 
@@ -61,11 +62,10 @@ class Generator:
         Raises:
             GeneratorError: no Go toolchain, or the source does not compile.
         """
-        go = Path(sys.prefix) / "go" / "go" / "bin" / "go"
-        if not go.is_file():
-            raise GeneratorError(f"no Go toolchain in {go.parent}; `make bench` installs it")
+        if not GO.is_file():
+            raise GeneratorError(f"no Go toolchain in {GO.parent}; `make bench` installs it")
         binary = folder / "generator"
-        built = subprocess.run([str(go), "build", "-o", str(binary), "."], cwd=SOURCE, capture_output=True, text=True, check=False)
+        built = subprocess.run([str(GO), "build", "-o", str(binary), "."], cwd=SOURCE, capture_output=True, text=True, check=False)
         if built.returncode:
             raise GeneratorError(f"the load generator does not build:\n{built.stderr}")
         return cls(binary, run_id)
@@ -102,7 +102,7 @@ class Generator:
             }
             if authority is not None:
                 arguments["-ca"] = str(authority)
-            command = [str(self._binary), *(part for pair in arguments.items() for part in pair)]
+            command = [str(self.binary), *(part for pair in arguments.items() for part in pair)]
             bound_seconds = load.warmup_seconds + load.duration_seconds + 60
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=bound_seconds)
         if done.returncode:

@@ -55,6 +55,7 @@ class Outcome:
         commands: how many were entered.
         acknowledged: how many of them were answered.
         failures: calls of the pulse that nobody answered, by kind.
+        measured: what the fault has measured, by target and name.
     """
 
     fault: Fault
@@ -64,6 +65,7 @@ class Outcome:
     recoveries: dict[str, float] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
+    measured: dict[str, float] = field(default_factory=dict)
 
     @property
     def lost(self) -> int:
@@ -133,6 +135,7 @@ async def _struck(fault: Fault, target: str, scene: Scene, workload: Workload, o
     if not fault.outlasted:
         recovery = healed
     scene.note(f"{target}: well again after {recovery:.2f} s")
+    outcome.measured |= {f"{target}.{name}": value for name, value in scene.measured.items()}
     outcome.recoveries[target] = recovery
     _judge(fault, target, scene, outcome, began, recovery)
 

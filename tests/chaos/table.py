@@ -15,7 +15,10 @@ def verdict(outcome: Outcome) -> str:
     """Return one fault's verdict in words."""
     if outcome.not_run:
         return f"not run: {outcome.not_run}"
-    return "held" if not outcome.findings else f"{len(outcome.findings)} violations: {outcome.findings[0]}"[:160]
+    if outcome.findings:
+        return f"{len(outcome.findings)} violations: {outcome.findings[0]}"[:160]
+    shown = ", ".join(f"{name} {value:g}" for name, value in outcome.measured.items())
+    return f"held: {shown}" if shown else "held"
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
@@ -46,6 +49,7 @@ def summary(outcomes: Sequence[Outcome], self_tests: SelfTests) -> dict[str, obj
         "slowest_recovery_s": round(max((seconds for outcome in run for seconds in outcome.recoveries.values()), default=0.0), 2),
         "auditor_self_tests": {"planted": self_tests.planted, "caught": self_tests.caught},
         "not_run": len(outcomes) - len(run),
+        "measured": {outcome.fault.name: outcome.measured for outcome in run if outcome.measured},
     }
 
 
