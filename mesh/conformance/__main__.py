@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +23,8 @@ from mesh.conformance.workloads import shipped
 from mesh.local.compiler import ManifestError
 
 _FRESH = 3
+_ROOT = Path(__file__).resolve().parents[2]
+_PROBES = Path("tests") / "contract" / "conformance" / "test_probes.py"
 _SHOWN_MAX = 40
 
 
@@ -58,7 +62,8 @@ def _run(rendered: Rendered, now: Inputs, directory: Path, *, renew: bool) -> in
         return 1
     compared = compare(answered, compiled(rendered), table())
     _show(answered, compared)
-    right = proven and compared.right and not answered.analysis["findings"]
+    probes = _probe() if own else 0
+    right = proven and compared.right and not answered.analysis["findings"] and probes is not None
     summary = {
         "istio": answered.inputs.istio,
         "workloads": compared.workloads,
@@ -69,6 +74,7 @@ def _run(rendered: Rendered, now: Inputs, directory: Path, *, renew: bool) -> in
         "unused_entries": len(compared.judgement.unused),
         "analyzers": answered.analysis["analyzers"] - len(answered.analysis["skipped"]),
         "analyzer_messages": len(answered.analysis["findings"]),
+        "probes": probes,
         "istiod_asked": asked and istiod.go() is not None,
         "proven": proven,
         "elapsed_s": round(time.monotonic() - started, 1),
@@ -85,6 +91,19 @@ def _asked(rendered: Rendered, directory: Path, toolchain: Path, *, keep: bool) 
         write(answered)
         print("Istio's answers are in mesh/conformance/expected; commit them.")
     return answered
+
+
+def _probe() -> int | None:
+    """Ask Envoys that Istio configured and Envoys that the compiler did; returns how many answers were the same, None if any was not."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-s", str(_PROBES)], cwd=_ROOT, capture_output=True, text=True, check=False
+    )
+    counted = re.search(r"^probes: (\d+)$", done.stdout, re.MULTILINE)
+    if done.returncode != 0 or counted is None:
+        print(f"The probes do not give the same answers:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
+        return None
+    print(f"{counted[1]} probes answered the same by Envoys of Istio's configuration and of the compiler's")
+    return int(counted[1])
 
 
 def _without_go(*, proven: bool) -> None:

@@ -86,7 +86,8 @@ def test_nested_logic_is_kept() -> None:
 
 def tls(**context: Any) -> dict[str, Any]:
     socket = {"name": "tls", "typed_config": {"common_tls_context": context}}
-    return served(clusters=[{"name": "c", "transport_socket": socket}])["clusters"]["c"]["transport_socket"]["common_tls_context"]
+    found: dict[str, Any] = served(clusters=[{"name": "c", "transport_socket": socket}])["clusters"]["c"]["transport_socket"]
+    return dict(found["common_tls_context"])
 
 
 def test_names_of_certificates_are_compared_wherever_they_stand() -> None:
