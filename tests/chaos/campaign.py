@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
@@ -51,7 +52,7 @@ class Campaign:
             self._say(f"{fault.name}: not run: {reason}")
             return Outcome(fault, not_run=reason)
         world, known = self._world(fault.stage)
-        self._say(f"{fault.name}: {fault.what} ({', '.join(targets)})")
+        self._say(f"{fault.name}: {fault.what} ({', '.join(targets)}); load average {os.getloadavg()[0]:.1f}")
         outcome = await tried(fault, targets, world, known, self._seed)
         for finding in outcome.findings[:20]:
             self._say(f"  ! {finding}")

@@ -85,6 +85,7 @@ def test_findings_are_counted_by_their_kind() -> None:
         "slowest_recovery_s": 2.35,
         "auditor_self_tests": {"planted": 2, "caught": 2},
         "not_run": 0,
+        "measured": {},
     }
     assert not passed([outcome], ALL_CAUGHT)
 
