@@ -105,7 +105,8 @@ def _digest(folder: Path) -> str:
 
 _GENERATE = ("buf", "generate", os.path.relpath(DESCRIPTOR, HERE / "any"))
 
-_JAVA = ("java", "-cp", os.pathsep.join(("build/classes", "build/libraries/*")))
+# For a few seconds of work the quick compiler and the small collector are the right ones.
+_JAVA = ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", os.pathsep.join(("build/classes", "build/libraries/*")))
 
 TOOLCHAINS = {
     found.name: found

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	omsv1 "trademesh/clients/build/trademesh/oms/v1"
 )
 
@@ -55,8 +53,5 @@ func lookup(ctx context.Context, orders omsv1.OrderServiceClient, request *omsv1
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	answer, err := orders.LookupOrder(ctx, &omsv1.LookupOrderRequest{AccountId: request.AccountId, ClientOrderId: request.ClientOrderId})
-	if err != nil && Refused(err).Code != codes.NotFound {
-		return nil, false
-	}
 	return answer.GetOrder(), err == nil
 }

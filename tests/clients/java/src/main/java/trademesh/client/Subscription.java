@@ -26,7 +26,7 @@ public final class Subscription implements AutoCloseable {
   private final OrderServiceBlockingV2Stub orders;
   private final Duration silence;
   private StreamOrderEventsRequest request;
-  private BlockingClientCall<StreamOrderEventsRequest, StreamOrderEventsResponse> stream;
+  private BlockingClientCall<?, StreamOrderEventsResponse> stream;
   private long sequence;
 
   /** Prepares a subscription; the first {@link #next} opens it. */
