@@ -222,7 +222,8 @@ FAULTS = (
         inject=_wrong_name.inject,
         during=_wrong_name.during,
         targets=("svc_risk",),
-        objective_seconds=10.0,
+        # In it the control process starts anew, and then the sidecars.
+        objective_seconds=20.0,
         unnoticed=frozenset({CANCEL, READ}),
         short=("svc_risk",),
         stage=PLAIN,

@@ -159,6 +159,34 @@ def _local_ports(process: psutil.Process) -> set[int]:
     return {found.laddr.port for found in process.net_connections("tcp4") if found.status == psutil.CONN_ESTABLISHED}
 
 
+LINES: Mapping[str, str] = {"A": "26400", "B": "26401", "both": "26400-26401"}
+"""Ports of UDP on which market data listens for the venue's two lines."""
+
+
+@asynccontextmanager
+async def line_cut(scene: Scene, target: str) -> AsyncIterator[None]:
+    """Keep a line of the venue's feed from all of its receivers."""
+    receivers = tuple(_address(scene, name) for name in scene.replicas("svc_marketdata"))
+    async with dropped([Drop((HOST,), receivers, f"udp dport {LINES[target]}")]):
+        yield
+
+
+async def prices_flow(scene: Scene, target: str) -> list[str]:
+    """One line is enough for every order; without both there is no fresh price, and no order."""
+    began = time.monotonic()
+    await asyncio.sleep(HOLD_SECONDS)
+    orders, failed = scene.pulse.since(ORDER, began), scene.pulse.failures(began)
+    if target != "both":
+        return [f"{kind} failed: {dict(words.most_common(3))}" for kind, words in failed.items()]
+    findings = [f"{kind} failed: {dict(failed[kind].most_common(3))}" for kind in sorted(failed.keys() - {ORDER, REPLACE, VENUE})]
+    stale = [beat.began for beat in orders if "REFERENCE_PRICE_STALE" in beat.failure]
+    if not stale:
+        return [*findings, "orders pass without prices"]
+    return findings + [
+        f"an order passed {beat.began - stale[0]:.2f} s later" for beat in orders if beat.began > stale[0] and not beat.failure
+    ]
+
+
 _both, _there, _back, _single = Partition(Way.BOTH), Partition(Way.THERE), Partition(Way.BACK), Partition(Way.BOTH, single=True)
 
 _EXPECTATION = "noticed within 2.5 s; without risk no order; what has its path whole goes on, cancels above all"
@@ -205,6 +233,18 @@ FAULTS = (
         objective_seconds=3.0,
         outlasted=True,
         short=(f"{EDGE}->svc_oms",),
+        permitted=permitted,
+    ),
+    Fault(
+        name="feed-line-cut",
+        what="market data hears nothing of one line of the venue's feed, then of both",
+        expectation="one line is enough; without both, orders are refused and cancels pass; what was missed is asked for again",
+        inject=line_cut,
+        during=prices_flow,
+        targets=tuple(LINES),
+        objective_seconds=10.0,
+        unnoticed=frozenset({CANCEL}),
+        short=("A",),
         permitted=permitted,
     ),
 )
