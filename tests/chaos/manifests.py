@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -54,13 +53,16 @@ async def put(scene: Scene, files: Mapping[str, str], answer: str = IN_FORCE) ->
 
 @asynccontextmanager
 async def kept(scene: Scene) -> AsyncIterator[dict[str, str]]:
-    """Give all files by name, and put them back in the end."""
+    """Give all files by name, and put them back in the end.
+
+    Raises:
+        TimeoutError: the control process did not take them back.
+    """
     before = {path.name: path.read_text() for path in directory(scene).glob("*.yaml")}
     try:
         yield dict(before)
     finally:
-        with contextlib.suppress(OSError):
-            await put(scene, before)
+        await put(scene, before)
 
 
 def documents(text: str) -> list[Json]:
