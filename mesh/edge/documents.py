@@ -207,6 +207,10 @@ def _access_log(options: EdgeOptions) -> Json:
     }
 
 
+_HEAP = "envoy.resource_monitors.fixed_heap"
+_HEAP_TYPE = "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
+
+
 def _bootstrap(options: EdgeOptions) -> Json:
     connections = "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
     monitor = {"@type": connections, "max_active_downstream_connections": options.limits.connections_max}
@@ -222,6 +226,18 @@ def _bootstrap(options: EdgeOptions) -> Json:
             "cds_config": watched(options.configuration, CLUSTERS_FILE),
         },
         "overload_manager": {
-            "resource_monitors": [{"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": monitor}]
+            "refresh_interval": "0.1s",
+            "resource_monitors": [
+                {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": monitor},
+                {"name": _HEAP, "typed_config": {"@type": _HEAP_TYPE, "max_heap_size_bytes": options.limits.heap_bytes_max}},
+            ],
+            "actions": [
+                _above("envoy.overload_actions.shrink_heap", 0.8),
+                _above("envoy.overload_actions.stop_accepting_requests", 0.95),
+            ],
         },
     }
+
+
+def _above(action: str, share: float) -> Json:
+    return {"name": action, "triggers": [{"name": _HEAP, "threshold": {"value": share}}]}

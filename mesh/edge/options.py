@@ -22,6 +22,7 @@ class Limits:
         headers_kilobytes_max: of a request.
         headers_max: of a request, in number.
         connections_max: at the same time.
+        heap_bytes_max: of the edge; near it, requests are refused before anything is known of them, until memory is free again.
         streams_max: requests at the same time on one HTTP/2 connection.
         connection_requests_per_second: of one connection, before anything is known of its user.
         user_requests_per_second: of one user, counted by the token's `sub`.
@@ -40,6 +41,7 @@ class Limits:
     headers_kilobytes_max: int = 16
     headers_max: int = 64
     connections_max: int = 4_096
+    heap_bytes_max: int = 512 * 1024 * 1024
     streams_max: int = 256
     connection_requests_per_second: int = 20_000
     user_requests_per_second: int = 10_000

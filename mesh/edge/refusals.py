@@ -66,6 +66,10 @@ REFUSALS = (
         retry=SPREAD, flags=("UO",),
     ),
     Refusal(
+        "response.code_details == 'overload'", 429, StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED,
+        "the gateway has as many requests as it takes; nothing was done", retry=SPREAD,
+    ),
+    Refusal(
         "response.code == 401 && response.code_details.startsWith('jwt_authn_access_denied{Jwt_is_expired')",
         401, StatusCode.UNAUTHENTICATED, Reason.TOKEN_EXPIRED, "the token has expired",
         headers=(("www-authenticate", 'Bearer error="invalid_token", error_description="The token has expired"'),),
@@ -121,8 +125,8 @@ def local_reply_config() -> Json:
         "filter": _expression(f"response.code_details == 'lua_response' && response.code in {list(_LUA_STATUSES)}"),
         "body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"},
     }
-    floods = [refusal for refusal in REFUSALS if not refusal.when]
-    rest = [refusal for refusal in REFUSALS if refusal.when]
+    floods = [refusal for refusal in REFUSALS if refusal.retry is SPREAD]
+    rest = [refusal for refusal in REFUSALS if refusal.retry is not SPREAD]
     return {"mappers": [*_mappers(floods), passed, *_mappers(rest)]}
 
 

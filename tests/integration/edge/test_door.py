@@ -286,6 +286,21 @@ def test_too_many_requests_of_one_user(backend: Backend, orders: Orders) -> None
         assert edge.call("GET", PATH, token=edge.issuer.token(sub="bob")).status == 200
 
 
+def test_an_edge_without_memory_sheds_before_it_asks_who_calls(backend: Backend) -> None:
+    with running({"svc-oms": backend.socket}, limits=Limits(heap_bytes_max=1024 * 1024)) as edge:
+        answer = edge.call("GET", PATH, token=None)
+        assert (answer.status, answer.json["code"], answer.reason) == (429, 8, "OVERLOADED")
+        assert answer.headers["retry-after"] in ("1", "2")
+        assert any(detail["@type"].endswith("RetryInfo") for detail in answer.json["details"])
+        with edge.channel() as channel:
+            method = channel.unary_unary("/trademesh.oms.v1.OrderService/CreateOrder")
+            with pytest.raises(grpc.RpcError) as caught:
+                method(b"", timeout=5)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        trailers: dict[str, Any] = dict(getattr(caught.value, "trailing_metadata")())  # noqa: B009 (gRPC's types do not know it)
+        assert b"RetryInfo" in trailers["grpc-status-details-bin"]
+
+
 def test_too_many_requests_of_one_connection(backend: Backend, orders: Orders) -> None:
     with running({"svc-oms": backend.socket}, limits=Limits(connection_requests_per_second=10)) as edge:
         statuses = [edge.call("GET", "/none").status for _ in range(4)]
