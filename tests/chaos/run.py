@@ -141,7 +141,10 @@ async def _struck(fault: Fault, target: str, scene: Scene, workload: Workload, o
     if not fault.outlasted:
         recovery = healed
     scene.note(f"{target}: well again after {recovery:.2f} s")
+    outcome.findings += [f"{target}: {finding}" for finding in scene.findings]
+    scene.findings = []
     outcome.measured |= {f"{target}.{name}": value for name, value in scene.measured.items()}
+    scene.measured = {}
     outcome.recoveries[target] = recovery
     _judge(fault, target, scene, outcome, began, recovery)
 

@@ -30,6 +30,8 @@ class Scene:
     def __init__(self, world: World, pulse: Pulse, source: random.Random, ledger: Ledger) -> None:
         self.world, self.pulse, self.random, self.ledger = world, pulse, source, ledger
         self._died: dict[str, int] = {}
+        self.findings: list[str] = []
+        """What is found wrong when a fault ends; `Fault.during` returns what is wrong while it holds."""
         self.measured: dict[str, float] = {}
         """Numbers for the table and the last line, by name; ratios of one run, never a promise for another machine."""
 
