@@ -46,7 +46,7 @@ LOOK_SECONDS = 0.25
 
 EDGE_DOOR, SIDECAR_DOOR = "the edge", "a sidecar"
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED.value[0]
-_SEPARATOR = "the last known keys of the issuer stay in force"
+_SAID = "the last known keys of the issuer stay in force"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ async def kept_keys_count(scene: Scene, target: str) -> list[str]:
     log = control_log(scene)
     offset, deadline = log.stat().st_size, time.monotonic() + 2 * KEYS_SECONDS + CALL_SECONDS
     scene.kill(CONTROL)
-    while _SEPARATOR not in log_since(log, offset):
+    while _SAID not in log_since(log, offset):
         if time.monotonic() > deadline:
             return ["the control process does not say that the issuer is away"]
         await asyncio.sleep(LOOK_SECONDS)
@@ -146,8 +146,11 @@ async def kept_keys_count(scene: Scene, target: str) -> list[str]:
     key = [key for key in keys(scene) if key.signs_from <= time.time()][-1]
     began = time.monotonic()
     refusals = [f"{who} refuses a token" for who, taken in (await taken_by(scene, token(scene, key))).items() if not taken]
-    await asyncio.sleep(1.0)
-    return refusals if scene.pulse.since(QUOTES, began) else [*refusals, "no call was tried"]
+    while not scene.pulse.since(QUOTES, began):
+        if time.monotonic() > began + CALL_SECONDS:
+            return [*refusals, "no call was tried"]
+        await asyncio.sleep(LOOK_SECONDS)
+    return refusals
 
 
 async def keys_follow(scene: Scene, target: str) -> list[str]:
