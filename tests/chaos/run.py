@@ -155,7 +155,7 @@ async def _outlasted(fault: Fault, target: str, scene: Scene, began: float, outc
     try:
         return await scene.pulse.recovered(began, timeout_seconds=patience)
     except NotRecoveredError as error:
-        outcome.findings.append(f"{target}: not outlasted: {error}")
+        outcome.findings.append(Late(f"{target}: not outlasted: {error}"))
         return time.monotonic() - began
 
 
