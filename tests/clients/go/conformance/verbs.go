@@ -19,7 +19,7 @@ import (
 
 const (
 	replayedHeader = "idempotency-replayed"
-	callTimeout    = 10 * time.Second
+	callTimeout    = 30 * time.Second
 	withinDefault  = 15 * time.Second
 	repeatPause    = 20 * time.Millisecond
 	pagesMax       = 100

@@ -11,7 +11,7 @@ import { place } from "../client/orders.js";
 import { Subscription } from "../client/subscription.js";
 import { brief, fill, matches, refused, type Values } from "./shown.js";
 
-const CALL_MS = 10_000;
+const CALL_MS = 30_000;
 const WITHIN_MS = 15_000;
 const REPEAT_MS = 20;
 const PAGES_MAX = 100;

@@ -34,7 +34,7 @@ import trademesh.oms.v1.OrderServiceOuterClass.StreamOrderEventsRequest;
 /** One scenario under way: performs its steps by their verbs. */
 final class Stage implements AutoCloseable {
   private static final Metadata.Key<String> REPLAYED = Metadata.Key.of("idempotency-replayed", Metadata.ASCII_STRING_MARSHALLER);
-  private static final int CALL_MS = 10_000;
+  private static final int CALL_MS = 30_000;
   private static final int WITHIN_MS = 15_000;
   private static final int REPEAT_MS = 20;
   private static final int PAGES_MAX = 100;
