@@ -18,7 +18,7 @@ from mesh.conformance.committed import Committed, Inputs, inputs, istio_version,
 from mesh.conformance.differences import TableError, table
 from mesh.conformance.protos import ProtosMissingError
 from mesh.conformance.render import Rendered, render
-from mesh.conformance.run import Compared, ask, compare, compiled, stale
+from mesh.conformance.run import Compared, ask, compare, compiled, finding, stale
 from mesh.conformance.workloads import shipped
 from mesh.local.compiler import ManifestError
 
@@ -127,8 +127,8 @@ def _show(answered: Committed, compared: Compared) -> None:
         print(f"  differences.yaml explains nothing with: {entry}")
     skipped = answered.analysis["skipped"]
     print(f"{answered.analysis['analyzers'] - len(skipped)} of {answered.analysis['analyzers']} analyzers ran")
-    for finding in answered.analysis["findings"]:
-        print(f"  {finding['level']} {finding['code']} {finding['object']}: {finding['message']}")
+    for item in answered.analysis["findings"]:
+        print(finding(item))
 
 
 if __name__ == "__main__":

@@ -88,6 +88,8 @@ def write(found: Committed, folder: Path = EXPECTED) -> None:
     (folder / _RESOURCES).mkdir(parents=True, exist_ok=True)
     _write_json(folder / _INPUTS, vars(found.inputs))
     _write_json(folder / _ANALYSIS, found.analysis)
+    for old in (folder / _RESOURCES).iterdir():
+        old.unlink()
     lines: dict[str, dict[str, Json]] = {}
     for run, answers in found.runs.items():
         index: Json = {}

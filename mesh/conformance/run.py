@@ -51,11 +51,21 @@ def ask(rendered: Rendered, directory: Path) -> Committed:
         istiod.IstiodError: they do not take the manifests.
         grpc.RpcError: they do not answer.
     """
-    with istiod.discovery(rendered) as target:
-        sockets = _fetched(rendered, target, SOCKETS)
+    analysis = istiod.analysis(rendered)
+    try:
+        with istiod.discovery(rendered) as target:
+            sockets = _fetched(rendered, target, SOCKETS)
+    except istiod.IstiodError as error:
+        # It says what is wrong, and the analyzers where.
+        raise istiod.IstiodError("\n".join([str(error), *map(finding, analysis["findings"])])) from error
     with istiod.redirected(rendered) as target:
         redirect = _fetched(rendered, target, REDIRECT)
-    return Committed(inputs(rendered, directory), {SOCKETS: sockets, REDIRECT: redirect}, istiod.analysis(rendered))
+    return Committed(inputs(rendered, directory), {SOCKETS: sockets, REDIRECT: redirect}, analysis)
+
+
+def finding(item: Mapping[str, str]) -> str:
+    """Return a line about an analyzer's finding."""
+    return f"  {item['level']} {item['code']} {item['object']}: {item['message']}"
 
 
 def _fetched(rendered: Rendered, target: str, run: str) -> Answers:

@@ -1,0 +1,78 @@
+"""What `make conformance` ends with where Go is not installed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from mesh.conformance import __main__ as command
+from mesh.conformance.committed import Committed, inputs, read
+from mesh.conformance.render import render
+from mesh.conformance.workloads import shipped
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> Committed:
+    """Say that Go is not there, that every probe is right, and that Istio's analyzers find nothing."""
+    found = read()
+    assert found is not None
+    monkeypatch.setattr(command.istiod, "go", lambda: None)
+    monkeypatch.setattr(command, "_probe", lambda: 1)
+    return replace(found, analysis={**found.analysis, "findings": []})
+
+
+def ended(capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, object]]:
+    said = capsys.readouterr().out
+    summary: dict[str, object] = json.loads(said.splitlines()[-1])
+    return said, summary
+
+
+def test_answers_to_another_question_prove_nothing(
+    answered: Committed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = replace(answered, inputs=replace(answered.inputs, asked="something else"))
+    monkeypatch.setattr(command, "read", lambda: other)
+    assert command.main([]) == 1
+    said, summary = ended(capsys)
+    assert "Go is not installed" in said
+    assert "NOT PROVEN" in said
+    assert (summary["proven"], summary["istiod_asked"], summary["unexplained"]) == (False, False, 0)
+
+
+def test_answers_to_the_same_question_do_although_a_source_has_changed(
+    answered: Committed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = inputs(render(shipped()), shipped())
+    monkeypatch.setattr(command, "read", lambda: replace(answered, inputs=replace(now, sources="older")))
+    assert command.main([]) == 0
+    said, summary = ended(capsys)
+    assert "those are compared" in said
+    assert (summary["proven"], summary["istiod_asked"], summary["unexplained"]) == (True, False, 0)
+
+
+def test_an_analyzers_finding_is_not_right(
+    answered: Committed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"level": "Error", "code": "IST0000", "object": "trading/x", "message": "is wrong"}
+    now = inputs(render(shipped()), shipped())
+    monkeypatch.setattr(command, "read", lambda: replace(answered, inputs=now, analysis={**answered.analysis, "findings": [found]}))
+    assert command.main([]) == 1
+    assert "Error IST0000 trading/x: is wrong" in ended(capsys)[0]
+
+
+def test_a_probe_that_differs_is_not_right(
+    answered: Committed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "read", lambda: replace(answered, inputs=inputs(render(shipped()), shipped())))
+    monkeypatch.setattr(command, "_probe", lambda: None)
+    assert command.main([]) == 1
+    assert ended(capsys)[1]["probes"] is None
+
+
+def test_staleness_is_an_exit_code(answered: Committed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "read", lambda: replace(answered, inputs=inputs(render(shipped()), shipped())))
+    assert command.main(["--stale"]) == 3
+    monkeypatch.setattr(command, "read", lambda: None)
+    assert command.main(["--stale"]) == 0
