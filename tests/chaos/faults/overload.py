@@ -1,22 +1,26 @@
-"""Ten times the load that the mesh sustains: who is shed hears so at once and typed, the rest is served, and cancels pass."""
+"""Many times the load that the mesh sustains: who is shed hears so at once and typed, the rest is served, and cancels pass."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import psutil
 
 from mesh.local.edge import EDGE
 from tests.chaos.envoy_stats import edge_stats
 from tests.chaos.fault import Fault
-from tests.chaos.offered import Answers, Offer, Offered, generator_missing, offer
+from tests.chaos.offered import Answers, Offered, generator_missing, offer
+from tests.chaos.offered_by_python import PythonOffer
 from tests.chaos.scene import Scene
 from tests.chaos.stage import FREE_PORTS, Stage
+from tests.e2e.crash.load import Load
 
 TIMES = 10
+TIMES_OF_PYTHON = 3
 FIRST_RATE, STEP, RATE_MAX = 40.0, 1.6, 20_000.0
 STEP_SECONDS, STEADY_SECONDS, OVERLOAD_SECONDS = 3, 5, 8
 ANSWERED_SHARE = 0.98
@@ -26,6 +30,7 @@ GOODPUT_SHARE = 0.7
 CANCEL_FACTOR = 2.0
 SILENT_SHARE = 0.01
 """Of what is offered, so much may end otherwise than answered or shed."""
+SURELY_TOO_MUCH = 2.0
 MEMORY_GROWTH_BYTES = 256 * 2**20
 FOREIGN_CORES = 0.3
 """With more of the machine used by others, times and rates say nothing about the mesh; what is safe must hold all the same."""
@@ -36,6 +41,14 @@ _ALL_OF = (EDGE, "svc_oms", "svc_risk", "envoy")
 _UNDER_WAY = r"^cluster\.outbound\|9000\|orders\|svc-oms\.trading\.svc\.cluster\.local;?\.upstream_rq_active$"
 ORDERS_UNDER_WAY_MAX = 256
 """As `mesh/istio/svc-oms.yaml` has it."""
+
+
+class Offering(Protocol):
+    """A generator of load."""
+
+    async def orders(self, rate: float, seconds: int) -> Offered:
+        """Offer so many orders a second, whatever comes back, and cancels beside them."""
+        ...
 
 
 @dataclass
@@ -82,83 +95,77 @@ def _busy_seconds() -> float:
     return float(times.user + times.system + times.nice + times.irq + times.softirq)
 
 
-@dataclass
-class _Measured:
-    """One overload from its beginning to its judgement."""
+class Overload:
+    """One kind of overload: how many times the sustained load, and by which generator."""
 
-    peak: float = 0.0
-    sustained: float = 0.0
-    steady: Offered | None = None
-    overload: Offered | None = None
-    watch: _Watch | None = None
+    def __init__(self, times: float, generator: Callable[[Scene], AbstractContextManager[Offering]]) -> None:
+        self._times, self._generator = times, generator
+        self._peak = 0.0
+        self._steady: Offered | None = None
+        self._overload: Offered | None = None
+        self._watch: _Watch | None = None
 
-
-_found = _Measured()
-
-
-@asynccontextmanager
-async def ten_times(scene: Scene, target: str) -> AsyncIterator[None]:
-    """Find the peak, hold what is sustained, and offer ten times that; the load ends with the context."""
-    with offer(scene.world.mesh, f"o{scene.random.getrandbits(32):08x}", scene.ledger) as load:
-        await _climb(scene, load)
-        _found.steady = await load.orders(_found.sustained, STEADY_SECONDS)
-        _found.watch = _Watch(scene)
-        offered = asyncio.create_task(load.orders(TIMES * _found.sustained, OVERLOAD_SECONDS))
-        try:
-            _found.overload = await _found.watch.over(offered)
-        finally:
-            offered.cancel()
-            await asyncio.gather(offered, return_exceptions=True)
+    @asynccontextmanager
+    async def inject(self, scene: Scene, target: str) -> AsyncIterator[None]:
+        """Find the peak, hold what is sustained, and offer a multiple of that; the load has ended when this is entered."""
+        with self._generator(scene) as load:
+            self._peak, sustained = await _climb(scene, load)
+            self._steady = await load.orders(sustained, STEADY_SECONDS)
+            self._watch = _Watch(scene)
+            offered = asyncio.create_task(load.orders(self._times * sustained, OVERLOAD_SECONDS))
+            try:
+                self._overload = await self._watch.over(offered)
+            finally:
+                offered.cancel()
+                await asyncio.gather(offered, return_exceptions=True)
+        scene.measured["sustained_per_s"] = round(sustained)
         yield
 
+    async def judged(self, scene: Scene, target: str) -> list[str]:
+        """Hold the overload to its promises. Ratios are judged where the machine was the mesh's own; the rest always."""
+        steady, overload, watch = self._steady, self._overload, self._watch
+        assert steady is not None
+        assert overload is not None
+        assert watch is not None
+        orders, cancels, before = overload.orders, overload.cancels, steady.cancels
+        goodput = orders.ok / max(self._peak, 1.0)
+        scene.measured |= {
+            "peak_per_s": round(self._peak),
+            "offered_per_s": round(orders.offered),
+            "goodput_of_peak": round(goodput, 2),
+            "shed_per_s": round(orders.shed),
+            "cancel_p50_ms_before": round(before.p50_ms, 1),
+            "cancel_p50_ms": round(cancels.p50_ms, 1),
+            "cancel_p99_ms_before": round(before.p99_ms, 1),
+            "cancel_p99_ms": round(cancels.p99_ms, 1),
+            "memory_growth_mib": round(max(watch.growth.values(), default=0) / 2**20),
+            "orders_under_way": watch.under_way,
+            "foreign_cores": round(watch.foreign, 2),
+        }
+        scene.note(f"{target}: {scene.measured}; otherwise {orders.others}; cancels otherwise {cancels.others}")
+        findings, ratios = _unsafe(orders, self._peak, watch), _too_little(orders, goodput, cancels, before)
+        if watch.foreign > FOREIGN_CORES:
+            scene.note(f"{target}: others used {watch.foreign:.2f} cores, so this is not judged: {ratios}")
+            return findings
+        return findings + ratios
 
-async def _climb(scene: Scene, load: Offer) -> None:
-    """Raise the rate until it is no longer sustained."""
-    _found.peak, _found.sustained, rate = 0.0, FIRST_RATE, FIRST_RATE
+
+async def _climb(scene: Scene, load: Offering) -> tuple[float, float]:
+    """Raise the rate until it is no longer sustained; return the most that was answered, and the highest rate that was sustained."""
+    peak, sustained, rate = 0.0, FIRST_RATE, FIRST_RATE
     while rate < RATE_MAX:
         answers = (await load.orders(rate, STEP_SECONDS)).orders
         scene.note(f"{rate:.0f} orders/s offered, {answers.ok:.0f} answered, p99 {answers.p99_ms:.0f} ms, {answers.shed:.0f} shed")
-        _found.peak = max(_found.peak, answers.ok)
+        peak = max(peak, answers.ok)
         if answers.ok < ANSWERED_SHARE * answers.offered or answers.p99_ms > STEADY_P99_MS:
-            return
-        _found.sustained, rate = rate, rate * STEP
+            break
+        sustained, rate = rate, rate * STEP
+    return peak, sustained
 
 
-async def judged(scene: Scene, target: str) -> list[str]:
-    """Hold the overload to its promises. Ratios are judged where the machine was the mesh's own; the rest always."""
-    steady, overload, watch = _found.steady, _found.overload, _found.watch
-    assert steady is not None
-    assert overload is not None
-    assert watch is not None
-    orders = overload.orders
-    goodput = orders.ok / max(_found.peak, 1.0)
-    slower = overload.cancels.p50_ms / max(steady.cancels.p50_ms, 0.001)
-    scene.measured |= {
-        "peak_per_s": round(_found.peak),
-        "sustained_per_s": round(_found.sustained),
-        "offered_per_s": round(orders.offered),
-        "goodput_of_peak": round(goodput, 2),
-        "shed_per_s": round(orders.shed),
-        "cancel_p50_ms_before": round(steady.cancels.p50_ms, 1),
-        "cancel_p50_ms": round(overload.cancels.p50_ms, 1),
-        "cancel_p99_ms_before": round(steady.cancels.p99_ms, 1),
-        "cancel_p99_ms": round(overload.cancels.p99_ms, 1),
-        "memory_growth_mib": round(max(watch.growth.values(), default=0) / 2**20),
-        "orders_under_way": watch.under_way,
-        "foreign_cores": round(watch.foreign, 2),
-    }
-    scene.note(f"{target}: {scene.measured}; otherwise {orders.others}; cancels otherwise {overload.cancels.others}")
-    findings = _unsafe(orders, watch)
-    ratios = _too_little(orders, goodput, slower, overload.cancels, steady.cancels)
-    if watch.foreign > FOREIGN_CORES:
-        scene.note(f"{target}: others used {watch.foreign:.2f} cores, so this is not judged: {ratios}")
-        return findings
-    return findings + ratios
-
-
-def _unsafe(orders: Answers, watch: _Watch) -> list[str]:
+def _unsafe(orders: Answers, peak: float, watch: _Watch) -> list[str]:
     findings = []
-    if not orders.shed:
+    if not orders.shed and orders.offered > SURELY_TOO_MUCH * peak:
         findings.append(f"{orders.offered:.0f} orders/s were offered, and none was shed")
     if orders.hinted < orders.shed:
         findings.append(f"of {orders.shed:.0f} shed orders/s only {orders.hinted:.0f} were told when to come back")
@@ -170,8 +177,11 @@ def _unsafe(orders: Answers, watch: _Watch) -> list[str]:
     return findings
 
 
-def _too_little(orders: Answers, goodput: float, slower: float, cancels: Answers, before: Answers) -> list[str]:
+def _too_little(orders: Answers, goodput: float, cancels: Answers, before: Answers) -> list[str]:
     findings = []
+    slower = cancels.p50_ms / max(before.p50_ms, 0.001)
+    if not cancels.ok:
+        findings.append(f"no cancel was answered: {cancels.others}")
     if goodput < GOODPUT_SHARE:
         findings.append(f"goodput was {goodput:.0%} of the peak ({orders.ok:.0f} orders/s), at least {GOODPUT_SHARE:.0%} must stay")
     if slower > CANCEL_FACTOR:
@@ -184,16 +194,38 @@ def _too_little(orders: Answers, goodput: float, slower: float, cancels: Answers
     return findings
 
 
+def _by_go(scene: Scene) -> AbstractContextManager[Offering]:
+    return offer(scene.world.mesh, f"o{scene.random.getrandbits(32):08x}", scene.ledger)
+
+
+def _by_python(scene: Scene) -> AbstractContextManager[Offering]:
+    return nullcontext(PythonOffer(scene.world.mesh, Load(scene.random, f"o{scene.random.getrandbits(32):08x}"), scene.ledger))
+
+
+_TEN_TIMES, _THREE_TIMES = Overload(TIMES, _by_go), Overload(TIMES_OF_PYTHON, _by_python)
+_EXPECTATION = "shed with RESOURCE_EXHAUSTED and RetryInfo; goodput above 70 % of the peak; cancels within twice their latency"
+
 FAULTS = (
     Fault(
         name="overload",
         what=f"{TIMES} times the orders that the mesh sustains, at a rate that does not wait for answers",
-        expectation="shed with RESOURCE_EXHAUSTED and RetryInfo; goodput above 70 % of the peak; cancels within twice their latency",
-        inject=ten_times,
+        expectation=_EXPECTATION,
+        inject=_TEN_TIMES.inject,
         targets=(EDGE,),
         objective_seconds=15.0,
-        during=judged,
+        during=_TEN_TIMES.judged,
         stage=OVERLOADED,
         permitted=generator_missing,
+    ),
+    Fault(
+        name="overload-small",
+        what=f"{TIMES_OF_PYTHON} times the orders that the mesh sustains, which is what a Python client can offer beside it",
+        expectation=_EXPECTATION,
+        inject=_THREE_TIMES.inject,
+        targets=(EDGE,),
+        objective_seconds=15.0,
+        during=_THREE_TIMES.judged,
+        short=(EDGE,),
+        stage=OVERLOADED,
     ),
 )

@@ -29,7 +29,7 @@ from trademesh.oms.v1.order_service_pb2_grpc import OrderServiceStub
 
 CALLERS = 24
 CALL_SECONDS = 4.0
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.02
 HOLD_SECONDS = 6.0
 ATTEMPTS = 4
 BUDGET_SHARE = 0.2
@@ -105,7 +105,7 @@ class Storm:
 
 @asynccontextmanager
 async def stormed(scene: Scene, target: str) -> AsyncIterator[None]:
-    """Let callers rage, and take what they call away from them: risk as a whole, or one replica of the order service."""
+    """Let callers rage, and take what they call away from them: all of risk, or one replica of the order service."""
     storm = Storm(scene)
     raging = asyncio.create_task(storm.rage())
     try:
@@ -113,12 +113,12 @@ async def stormed(scene: Scene, target: str) -> AsyncIterator[None]:
         names = scene.replicas(target)
         if target == "svc_oms":
             names = tuple(name for name in names if name != strike.venue_owner(scene.world))
-        processes = scene.stop(*names)
+        # Killed, not stopped: who is silent makes callers wait, who is gone makes them ask again.
+        scene.kill(*names)
         began = time.monotonic()
         try:
             yield
         finally:
-            scene.resume(processes)
             storm.ending.set()
             await raging
         after = await _tries(scene)
@@ -162,11 +162,11 @@ def _excess(before: Counter[str], after: Counter[str], seconds: float) -> list[s
 FAULTS = (
     Fault(
         name="retry-storm",
-        what=f"callers that ask {ATTEMPTS} times each, while risk or a replica of the order service stops",
-        expectation="proxies repeat a fifth at most; orders fail typed or wait; all is well once it goes on",
+        what=f"callers that ask {ATTEMPTS} times each, while all of risk or a replica of the order service is gone",
+        expectation="proxies repeat a fifth at most; orders fail typed or wait; all is well once they are back",
         inject=stormed,
         targets=("svc_risk", "svc_oms"),
-        objective_seconds=10.0,
+        objective_seconds=20.0,
         hold_seconds=HOLD_SECONDS,
         stage=STORM,
     ),
