@@ -16,22 +16,25 @@ import jwt
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cli import rpcs
+from mesh.local.options import Options
 from mesh.local.outside import door
 from mesh.local.parts import ISSUER
 from mesh.local.sidecar import CONTROL, ENVOY
 from tests.chaos.fault import Fault
-from tests.chaos.faults.certificates import SHORT_LIVED, TOKEN_SECONDS, authority, nothing_done, svid
+from tests.chaos.faults.certificates import authority, nothing_done, svid
 from tests.chaos.faults.kills import NO_CALL
 from tests.chaos.impostor import Impostor
 from tests.chaos.manifests import control_log
 from tests.chaos.pulse import QUOTES
 from tests.chaos.scene import Scene
 from tests.chaos.sidecars import log_since
-from tests.chaos.stage import PLAIN
+from tests.chaos.stage import PLAIN, Stage
 from tests.e2e.crash.load import ACCOUNTS
 from tests.e2e.crash.world import TRADER
 from trademesh.portfolio.v1 import portfolio_service_pb2
 
+TOKEN_SECONDS = 10
+SHORT_LIVED = Stage("short-lived tokens and keys", Options(ephemeral_ports=True, own_manifests=True, token_seconds=TOKEN_SECONDS))
 AUDIENCE = "trademesh"
 LEEWAY_SECONDS = 60
 """By how much clocks may differ, Envoy's own default; a token may be read for so long after its end."""
