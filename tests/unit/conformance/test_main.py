@@ -8,17 +8,22 @@ from dataclasses import replace
 import pytest
 
 from mesh.conformance import __main__ as command
+from mesh.conformance import istiod
 from mesh.conformance.committed import Committed, inputs, read
+from mesh.conformance.differences import Judgement
 from mesh.conformance.render import render
+from mesh.conformance.run import Compared
 from mesh.conformance.workloads import shipped
 
 
 @pytest.fixture
 def answered(monkeypatch: pytest.MonkeyPatch) -> Committed:
-    """Say that Go is not there, that every probe is right, and that Istio's analyzers find nothing."""
+    """Say that Go is not there, that nothing differs, and that Istio's analyzers find nothing."""
     found = read()
     assert found is not None
-    monkeypatch.setattr(command.istiod, "go", lambda: None)
+    monkeypatch.setattr(istiod, "go", lambda: None)
+    monkeypatch.setattr(command, "compiled", lambda rendered: {})
+    monkeypatch.setattr(command, "compare", lambda *arguments: Compared(16, 1, 1, Judgement((), 0, ())))
     monkeypatch.setattr(command, "_probe", lambda: 1)
     return replace(found, analysis={**found.analysis, "findings": []})
 
