@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +21,7 @@ STOCK = 60
 """Orders that rest before the first beat. Changes come more rarely than orders: there are some to cancel while none can be placed."""
 IN_A_ROW = 3
 """So many successes after the last failure make a kind well again."""
+STOCK_SECONDS = 60.0
 LAST_ANSWER_SECONDS = 30.0
 LOOK_SECONDS = 0.02
 
@@ -80,8 +82,10 @@ class Pulse:
         self.unanswered: list[str] = []
 
     async def __aenter__(self) -> Self:
-        for _ in range(STOCK):
-            await self.calls.order()
+        async with asyncio.timeout(STOCK_SECONDS):
+            while len(self.calls.placed) < STOCK:
+                with contextlib.suppress(NoAnswerError):
+                    await self.calls.order()
         self._tasks = [asyncio.create_task(self._beat(kind), name=f"pulse {kind}") for kind in self._tries]
         return self
 

@@ -94,12 +94,12 @@ async def tried(fault: Fault, targets: Sequence[str], world: World, known: Known
     outcome, source = Outcome(fault), random.Random(f"{seed}/{fault.name}")
     name = f"{fault.name}-{source.getrandbits(24):06x}"
     calls = Calls(world.mesh, source, f"p-{name}", known.deposits)
-    clients = Clients(world.mesh, TRADER, source)
+    clients, pulse = Clients(world.mesh, TRADER, source), Pulse(calls)
     try:
         async with clients, OperationsDesk(world.mesh, source) as desk:
             desk.deposits = known.deposits
             try:
-                async with Pulse(calls) as pulse:
+                async with pulse:
                     scene, load = Scene(world, pulse, source, clients.ledger), Load(source, name)
                     for target in targets:
                         world.note(f"{fault.name}: {target}")
