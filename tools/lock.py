@@ -1,8 +1,8 @@
 """Resolves the locks from pyproject.toml: `python -m tools.lock [--upgrade]`.
 
 Each holds for every platform, with hashes. `requirements.lock` has the build backend, the type stubs and the development tools too, so
-that an install reads nothing that is not pinned; `requirements-interop.lock` has what `make interop` compiles, and
-`requirements-bench.lock` what `make bench` builds with. They name no registry: whoever installs chooses theirs.
+that an install reads nothing that is not pinned; `requirements-interop.lock` has what `make interop` compiles,
+`requirements-bench.lock` what `make bench` builds with, and `requirements-conformance.lock` what `make conformance` asks Istio with. They name no registry: whoever installs chooses theirs.
 """
 
 import subprocess
@@ -15,6 +15,7 @@ LOCKS = {
     "requirements.lock": ["pyproject.toml", "--group", "build", "--group", "dev", "--group", "types"],
     "requirements-interop.lock": ["--group", "interop"],
     "requirements-bench.lock": ["--group", "bench"],
+    "requirements-conformance.lock": ["--group", "conformance"],
 }
 OPTIONS = ("--universal", "--python-version", "3.11", "--generate-hashes")
 QUIET = ("--quiet", "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links")

@@ -101,7 +101,7 @@ def _compile(manifests: Manifests, proxy: Proxy, jwks: Mapping[str, str], reacha
     found_listeners, found_clusters = [], []
     for port, protocol in _ingress(manifests, proxy):
         found_listeners.append(listeners.inbound(proxy, port, mesh, filters, logs))
-        found_clusters.append(clusters.inbound(port, protocol, proxy.applications[port]))
+        found_clusters.append(clusters.inbound(port, protocol, proxy.applications[port], mesh))
     virtual_hosts = [virtual_host(host, port, mesh, proxy.labels) for host in reachable for port in sorted(host.ports)]
     found_listeners.append(listeners.outbound(proxy, [*virtual_hosts, registry_only()], logs))
     found_clusters.extend(cluster for host in reachable for cluster in clusters.outbound(host, mesh, proxy.certificates, proxy.locality))

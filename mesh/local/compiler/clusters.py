@@ -70,14 +70,14 @@ def _outbound(
     return cluster
 
 
-def inbound(port: int, protocol: str, socket: Path) -> Json:
+def inbound(port: int, protocol: str, socket: Path, mesh: Mapping[str, Any]) -> Json:
     """Return the cluster of the application behind a port."""
     name = inbound_name(port)
     return {
         "name": name,
         "alt_stat_name": f"{name};",
         "type": "STATIC",
-        "connect_timeout": _CONNECT_TIMEOUT,
+        "connect_timeout": mesh.get("connectTimeout", _CONNECT_TIMEOUT),
         "lb_policy": "ROUND_ROBIN",
         "circuit_breakers": {"thresholds": [_thresholds({}, None)]},
         "typed_extension_protocol_options": {HTTP_OPTIONS: _http_options({}, http2=protocol == "GRPC")},

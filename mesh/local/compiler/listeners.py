@@ -31,13 +31,16 @@ def inbound(proxy: Proxy, port: int, mesh: Mapping[str, Any], filters: Sequence[
         logs: access logs.
     """
     cluster = inbound_name(port)
+    # No bound but the caller's own deadline, which the callee's sidecar keeps too: what nobody waits for any more ends.
+    deadline = {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"}
+    action = {"cluster": cluster, "timeout": "0s", "max_stream_duration": deadline}
     route_config = {
         "name": cluster,
         "virtual_hosts": [
             {
                 "name": f"inbound|http|{port}",
                 "domains": ["*"],
-                "routes": [{"name": "default", "match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "0s"}}],
+                "routes": [{"name": "default", "match": {"prefix": "/"}, "route": action}],
             }
         ],
         "request_headers_to_add": [

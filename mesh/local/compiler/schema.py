@@ -59,14 +59,14 @@ def boolean(value: Any, path: str, problems: list[str]) -> Any:
 
 
 def duration(value: Any, path: str, problems: list[str]) -> Any:
-    """Accept `1h`, `1m`, `1.5s` or `100ms`, and 0s; return it in seconds as protobuf's JSON writes it, `1.5s`."""
+    """Accept `1h`, `1m`, `1.5s` or `100ms`, in whole milliseconds and at least one, as Istio does; return it in seconds, `1.5s`."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         problems.append(f"{path}: must be a duration such as 1h, 1m, 1.5s or 100ms, not {_shown(value)}")
         return value
     seconds = Decimal(match[1]) * _UNIT_SECONDS[match[2]]
-    if 0 < seconds < _UNIT_SECONDS["ms"]:
-        problems.append(f"{path}: must be 0s or at least 1ms, not {_shown(value)}")
+    if seconds <= 0 or seconds % _UNIT_SECONDS["ms"]:
+        problems.append(f"{path}: must be at least 1ms, in whole milliseconds, not {_shown(value)}")
     whole_text, _, fraction = f"{seconds:f}".partition(".")
     fraction = fraction.rstrip("0")
     return f"{whole_text}.{fraction}s" if fraction else f"{whole_text}s"

@@ -31,7 +31,7 @@ def test_the_same_manifests_make_the_same_bytes() -> None:
 
 @pytest.mark.parametrize(
     ("written", "seconds"),
-    [("1s", "1s"), ("1.50s", "1.5s"), ("100ms", "0.1s"), ("20m", "1200s"), ("1h", "3600s"), ("0s", "0s"), ("0.5h", "1800s")],
+    [("1s", "1s"), ("1.50s", "1.5s"), ("100ms", "0.1s"), ("20m", "1200s"), ("1h", "3600s"), ("1ms", "0.001s"), ("0.5h", "1800s")],
 )
 def test_durations_are_written_in_seconds(written: str, seconds: str) -> None:
     problems: list[str] = []
@@ -39,7 +39,7 @@ def test_durations_are_written_in_seconds(written: str, seconds: str) -> None:
     assert not problems
 
 
-@pytest.mark.parametrize("written", ["1", "-1s", "1d", "s", "1.s", "1e3s", "1 s", "1h30m", "", None, 1.5])
+@pytest.mark.parametrize("written", ["1", "0s", "0.5ms", "1.5ms", "-1s", "1d", "s", "1.s", "1e3s", "1 s", "1h30m", "", None, 1.5])
 def test_other_durations_are_none(written: object) -> None:
     problems: list[str] = []
     duration(written, "x", problems)

@@ -48,7 +48,7 @@ OTHER = "{destination: {host: svc-oms.trading.svc.cluster.local}"
         ),
         (
             f"{RULE}    connectionPool: {{tcp: {{connectTimeout: 0.1ms}}}}",
-            "spec.trafficPolicy.connectionPool.tcp.connectTimeout: must be 0s or at least 1ms",
+            "spec.trafficPolicy.connectionPool.tcp.connectTimeout: must be at least 1ms, in whole milliseconds",
         ),
         (
             f"{RULE}    outlierDetection: {{interval: 1s, baseEjectionTime: 1s}}",
