@@ -39,7 +39,7 @@ SAMPLE_SECONDS = 0.2
 OVERLOADED = Stage("overload", FREE_PORTS, for_each=True)
 _ALL_OF = (EDGE, "svc_oms", "svc_risk", "envoy")
 _UNDER_WAY = r"^cluster\.outbound\|9000\|orders\|svc-oms\.trading\.svc\.cluster\.local;?\.upstream_rq_active$"
-ORDERS_UNDER_WAY_MAX = 256
+ORDERS_UNDER_WAY_MAX = 512
 """As `mesh/istio/svc-oms.yaml` has it."""
 
 
