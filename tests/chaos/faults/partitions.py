@@ -74,6 +74,7 @@ class Partition:
         self._way, self._single = way, single
         self._open: dict[str, set[int]] = {}
         self._began = 0.0
+        self._watch: asyncio.Task[list[str]] | None = None
 
     @asynccontextmanager
     async def inject(self, scene: Scene, target: str) -> AsyncIterator[None]:
@@ -96,11 +97,17 @@ class Partition:
             scene.note(
                 f"cut: {', '.join(callers)} from {', '.join(callees)}, {self._way.value}; open: {sum(map(len, self._open.values()))}"
             )
-            yield
+            # At once, and not when somebody comes to look: where the cut is outlasted, that is later.
+            self._watch = asyncio.create_task(self._noticed(scene))
+            try:
+                yield
+            finally:
+                self._watch.cancel()
 
     async def during(self, scene: Scene, target: str) -> list[str]:
         """Wait until the cut is noticed, then see who suffers."""
-        findings = await self._noticed(scene)
+        assert self._watch is not None, "inject first"
+        findings = await self._watch
         await asyncio.sleep(max(0.0, self._began + HOLD_SECONDS - time.monotonic()))
         failed = scene.pulse.failures(self._began)
         may_fail = frozenset[str]() if self._single else MAY_FAIL.get(target, frozenset())
@@ -226,11 +233,12 @@ FAULTS = (
     Fault(
         name="partition-replica",
         what="one replica of a caller and one of a callee hear nothing of each other",
-        expectation="noticed within 2.5 s, and the other replica serves within 3 s",
+        expectation="noticed within 2.5 s, and the other replica serves",
         inject=_single.inject,
         during=_single.during,
         targets=(f"{EDGE}->svc_oms", ORDERS_RISK, f"{EDGE}->svc_portfolio"),
-        objective_seconds=3.0,
+        # 2.5 s to notice, and two attempts to connect, of a second each, before the replica has left the pool.
+        objective_seconds=5.0,
         outlasted=True,
         short=(f"{EDGE}->svc_oms",),
         permitted=permitted,
