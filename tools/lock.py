@@ -2,7 +2,8 @@
 
 Each holds for every platform, with hashes. `requirements.lock` has the build backend, the type stubs and the development tools too, so
 that an install reads nothing that is not pinned; `requirements-interop.lock` has what `make interop` compiles,
-`requirements-bench.lock` what `make bench` builds with, and `requirements-conformance.lock` what `make conformance` asks Istio with. They name no registry: whoever installs chooses theirs.
+`requirements-bench.lock` what `make bench` builds with, and `requirements-conformance.lock` what `make conformance` asks Istio
+with. They name no registry: whoever installs chooses theirs.
 """
 
 import subprocess
