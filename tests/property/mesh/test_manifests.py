@@ -23,7 +23,7 @@ FILES = {path.name: list(yaml.safe_load_all(path.read_text())) for path in sorte
 
 NAMED = re.compile(
     # A file, then its object as far as it can be told, then the field; MeshConfig is one object.
-    r"[\w.-]+\.yaml: (?:cannot be read: |MeshConfig[\w.\[\]-]*: |(?:\S+/\S+: )?(?:object|kind|apiVersion|metadata|spec)[^ ]*: )"
+    r"[\w.-]+\.yaml: (?:cannot be read: |MeshConfig[\w.\[\]-]*: |(?:.*/.*: )?(?:object|kind|apiVersion|metadata|spec)[^ ]*: )"
     # What no object says can name none of them.
     r"|no PeerAuthentication makes mTLS STRICT for |no Sidecar opens ports "
     # The registry is made of the Sidecars' ports.

@@ -19,7 +19,7 @@ def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-APART = ("interop", "bench")
+APART = ("interop", "bench", "conformance")
 
 
 @pytest.mark.parametrize("lock_name", ["requirements.lock", *(f"requirements-{group}.lock" for group in APART)])
@@ -46,7 +46,24 @@ def test_help_lists_what_people_run() -> None:
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     names = [line.split()[1] for line in shown.splitlines()]
-    for name in ("up", "down", "status", "logs", "demo", "test", "test-fast", "interop", "check", "gen", "bench", "lock", "system", "help"):
+    for name in (
+        "up",
+        "down",
+        "status",
+        "logs",
+        "demo",
+        "test",
+        "test-fast",
+        "chaos",
+        "interop",
+        "check",
+        "gen",
+        "bench",
+        "conformance",
+        "lock",
+        "system",
+        "help",
+    ):
         assert name in names
 
 
@@ -72,6 +89,7 @@ def house(tmp_path: Path) -> Path:
     packages = ("sandbox", "mesh", "cli", "tools", "trademesh", "kernel", "kernel/fix", "kernel/itch", "kernel/events")
     modules += [f"{package}/__init__" for package in packages]
     kernel = (
+        "retry_hints",
         "values",
         "ids",
         "errors",
