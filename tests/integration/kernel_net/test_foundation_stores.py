@@ -24,6 +24,7 @@ from tests.unit.kernel_net.replicas import Replica
 from tests.wire.serving import kept_logging
 
 MIGRATIONS = (KERNEL_MIGRATIONS,)
+BREAKER = {"breaker_state", "breaker_openings_total", "breaker_refusals_total"}
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ async def test_the_log_is_told_to_the_bus_where_there_is_one(service_database: S
         base.closing(log.close)
         leases = PostgresLeases(database, base.clock, base.ids.new_id())
         assert told(base, "x", log, None, database, leases) == []
-        assert not list(base.telemetry.metrics.collect())
+        assert {sample.name for sample in base.telemetry.metrics.collect()} == BREAKER
         (work,) = told(base, "x", log, bus, database, leases)
         relaying = asyncio.create_task(work)
         await record(log, 3)

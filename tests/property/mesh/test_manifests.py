@@ -23,11 +23,12 @@ FILES = {path.name: list(yaml.safe_load_all(path.read_text())) for path in sorte
 
 NAMED = re.compile(
     # A file, then its object as far as it can be told, then the field; MeshConfig is one object.
-    r"[\w.-]+\.yaml: (?:cannot be read: |MeshConfig[\w.\[\]-]*: |(?:.*/.*: )?(?:object|kind|apiVersion|metadata|spec)[^ ]*: )"
+    r"[\w.-]+\.yaml: (?:cannot be read: |MeshConfig[\w.\[\]-]*: |(?:.*/.*: )?(?:object|kind|apiVersion|metadata|spec).*: )"
     # What no object says can name none of them.
     r"|no PeerAuthentication makes mTLS STRICT for |no Sidecar opens ports "
     # The registry is made of the Sidecars' ports.
-    r"|registry: ServiceEntry/|\S+: has no mesh\.yaml"
+    r"|registry: ServiceEntry/|\S+: has no mesh\.yaml",
+    re.DOTALL,
 )
 
 Place = tuple[str, int, tuple[Any, ...]]
