@@ -30,6 +30,8 @@ from kernel.telemetry import Telemetry, TelemetryConfig
 
 SECRET = "a-secret-of-this-test-run-alone"
 START_SECONDS = 20
+USER_SECONDS = 86_400
+"""How long users are known for: many are made when tests are collected, long before the last of them runs."""
 
 
 def key() -> str:
@@ -37,8 +39,10 @@ def key() -> str:
     return str(uuid.uuid4())
 
 
-def user(*roles: str, tenant: str = "north", accounts: Sequence[str] = ("ACC-1",), principal: str = "ada", seconds: int = 3_600) -> User:
-    """Return a user, for an hour unless told otherwise."""
+def user(
+    *roles: str, tenant: str = "north", accounts: Sequence[str] = ("ACC-1",), principal: str = "ada", seconds: int = USER_SECONDS
+) -> User:
+    """Return a user, for a day unless told otherwise."""
     return User(principal, tenant, frozenset(roles), frozenset(accounts), int(time.time()) + seconds)
 
 

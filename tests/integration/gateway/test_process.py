@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from tests.integration.gateway.process import DEADLINE_SECONDS, ROOT, environment, serving, start
-from tests.wire.gateway.world import GET, PROTOCOL, headers, user
+from tests.wire.gateway.world import GET, PROTOCOL, headers
+from tests.wire.kernel_net.serving import user
 
 IMPORT_CPU_SECONDS_MAX = 0.6
 RESIDENT_BYTES_MAX = 150 * 1024 * 1024

@@ -9,7 +9,8 @@ import pytest
 from kernel.errors import NotFoundError, Reason
 from svc_gateway.servicer import bridge
 from svc_gateway.servicer.bridge import SocketLimits
-from tests.wire.gateway.world import GET, LIST, ORDER_ID, STREAM, Replica, World, bearer, headers, reason, until, user
+from tests.wire.gateway.world import GET, LIST, ORDER_ID, STREAM, Replica, World, bearer, headers, reason, until
+from tests.wire.kernel_net.serving import user
 
 
 async def test_a_read_is_answered_as_rest_would(replica: Replica, gateway_world: World) -> None:

@@ -16,7 +16,8 @@ from kernel.identity import CLAIMS_HEADER, PEER_HEADER, SECRET_HEADER, claims_he
 from mesh.local.redis import EmbeddedRedis
 from svc_gateway.domain.tickets import Grant
 from svc_gateway.store.tickets import RedisTickets
-from tests.wire.gateway.world import GET, KEY, ORDER_ID, ORIGIN, PROTOCOL, SECRET, Replica, World, bearer, headers, reason, user
+from tests.wire.gateway.world import GET, KEY, ORDER_ID, ORIGIN, PROTOCOL, SECRET, Replica, World, bearer, headers, reason
+from tests.wire.kernel_net.serving import user
 
 PLACES = "trademesh:gateway:ticket:*"
 

@@ -6,7 +6,8 @@ import asyncio
 import time
 from typing import Any
 
-from tests.wire.gateway.world import DEADLINE_SECONDS, GET, ORDER_ID, STREAM, Replica, World, headers, reason, until, user
+from tests.wire.gateway.world import DEADLINE_SECONDS, GET, ORDER_ID, STREAM, Replica, World, headers, reason, until
+from tests.wire.kernel_net.serving import user
 
 FLOOD_BYTES = 16 * 1024
 

@@ -49,11 +49,6 @@ OPENAPI = Path(__file__).parents[3] / "gen" / "openapi" / "trademesh.json"
 Envelope = order_service_pb2.StreamOrderEventsResponse
 
 
-def user(**changes: Any) -> User:
-    fields = {"principal": "alice", "tenant": "acme", "roles": frozenset({"trader"}), "accounts": frozenset({"ACC-1"})}
-    return User(**{**fields, "expires_at": int(time.time()) + 3600, **changes})
-
-
 def bearer(caller: User) -> str:
     """Return what a token of the user looks like; nobody here checks signatures, sidecars do."""
     return f"Bearer eyJhbGciOiJFUzI1NiJ9.{claims_header(caller)}.c2lnbmF0dXJl"

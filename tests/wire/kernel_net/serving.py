@@ -21,6 +21,7 @@ from kernel.server_policy import MethodPolicy, ServiceBinding, inside, outside
 from kernel.server_streams import InvalidMessage
 from kernel.status import to_status
 from kernel.telemetry import Telemetry, TelemetryConfig
+from tests.wire.serving import USER_SECONDS
 from trademesh.oms.v1 import order_pb2, order_service_pb2
 
 SECRET = "a-secret-of-this-test-run"
@@ -29,7 +30,7 @@ SERVICE = order_service_pb2.DESCRIPTOR.services_by_name["OrderService"]
 
 def user(**changes: Any) -> User:
     fields = {"principal": "alice", "tenant": "acme", "roles": frozenset({"trader"}), "accounts": frozenset({"ACC-1"})}
-    return User(**{**fields, "expires_at": int(time.time()) + 3600, **changes})
+    return User(**{**fields, "expires_at": int(time.time()) + USER_SECONDS, **changes})
 
 
 def headers(peer: str = "edge", caller: User | None = None, secret: str = SECRET) -> tuple[tuple[str, str], ...]:

@@ -25,7 +25,7 @@ from svc_marketdata.main import bindings
 from svc_marketdata.servicer.feed import MarketFeed
 from svc_marketdata.store.trades import TradeStore
 from tests.unit.marketdata.scripted import ScriptedVenue
-from tests.wire.serving import RefusedError, headers, insecure, private_folder, server_of
+from tests.wire.serving import USER_SECONDS, RefusedError, headers, insecure, private_folder, server_of
 from tests.wire.serving import user as user_of
 from trademesh.marketdata.v1 import market_data_service_pb2 as pb
 from trademesh.marketdata.v1 import reference_price_service_pb2 as prices_pb
@@ -36,7 +36,7 @@ MARKET_DATA = "/trademesh.marketdata.v1.MarketDataService/"
 PRICES = "/trademesh.marketdata.v1.ReferencePriceService/StreamReferencePrices"
 
 
-def user(*roles: str, seconds: int = 3_600) -> User:
+def user(*roles: str, seconds: int = USER_SECONDS) -> User:
     """Return a user without accounts."""
     return user_of(*roles, accounts=(), seconds=seconds)
 
