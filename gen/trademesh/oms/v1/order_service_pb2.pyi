@@ -790,7 +790,9 @@ class StreamOrderEventsRequest(_message.Message):
     instrument_id: _builtins.str
     """Only orders of this instrument; empty means all."""
     resume_token: _builtins.str
-    """Go on after the message that carried this token; empty begins with a snapshot."""
+    """Go on after the message that carried this token; empty begins with a snapshot. Right behind a snapshot, changes that it shows already
+    may come again: leave out what is not later than the order's `version`.
+    """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """How often a heartbeat comes while nothing else moves, 1 to 60 seconds; unset means 5 seconds."""
@@ -892,7 +894,7 @@ class OrderSnapshot(_message.Message):
 
     @_builtins.property
     def log_position(self) -> _log_position_pb2.LogPosition:
-        """The position of the log that the snapshot shows."""
+        """A position of the log that the snapshot shows; it may show later changes of some orders too."""
 
     def __init__(
         self,
