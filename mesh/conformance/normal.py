@@ -13,6 +13,7 @@ from typing import Any
 from mesh.conformance.ads import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resources
 from mesh.conformance.protos import canonical
 from mesh.local.compiler import Documents
+from mesh.local.compiler.documents import resolved
 
 Json = dict[str, Any]
 
@@ -27,7 +28,7 @@ def compiled(documents: Documents) -> Json:
         google.protobuf.json_format.ParseError: Envoy would not read it.
     """
     filters = {item["name"]: item for item in documents.filters}
-    listeners = [canonical(LISTENER, _resolved(item, filters)) for item in documents.listeners]
+    listeners = [canonical(LISTENER, resolved(item, filters)) for item in documents.listeners]
     return served({LISTENER: listeners, CLUSTER: [canonical(CLUSTER, item) for item in documents.clusters], ENDPOINT: [], ROUTE: []})
 
 
@@ -39,14 +40,6 @@ def served(resources: Resources) -> Json:
         "clusters": {item["name"]: _cluster(item, assignments) for item in resources[CLUSTER]},
         "listeners": {_listener_name(item): _listener(item, routes) for item in resources[LISTENER]},
     }
-
-
-def _resolved(value: Any, filters: Mapping[str, Json]) -> Any:
-    if isinstance(value, list):
-        return [_resolved(item, filters) for item in value]
-    if isinstance(value, dict):
-        return filters[value["name"]] if "config_discovery" in value else {key: _resolved(item, filters) for key, item in value.items()}
-    return value
 
 
 def _cluster(cluster: Json, assignments: Mapping[str, Json]) -> Json:

@@ -29,11 +29,11 @@ def served_part(descriptor_set: bytes, methods: Collection[str]) -> bytes:
     for file in files:
         waiting |= _bare_services(file, methods)
         if file.name.startswith(_DETAILS):
-            waiting |= {f".{file.package}.{kind.name}" for kind in _kinds(file)}
+            waiting |= {_full_name(file, kind) for kind in _kinds(file)}
     uses: dict[str, set[str]] = {}
     while waiting:
         file, kind = homes[waiting.pop()]
-        name = f".{file.package}.{kind.name}"
+        name = _full_name(file, kind)
         if name not in uses:
             uses[name] = _bare_message(kind) if isinstance(kind, DescriptorProto) else _bare_enum(kind)
             waiting |= uses[name]
@@ -44,14 +44,14 @@ def _without_others(files: Iterable[FileDescriptorProto], uses: Mapping[str, set
     kept = []
     for file in files:
         for kinds in (file.message_type, file.enum_type):
-            for kind in [kind for kind in kinds if f".{file.package}.{kind.name}" not in uses]:
+            for kind in [kind for kind in kinds if _full_name(file, kind) not in uses]:
                 kinds.remove(kind)  # type: ignore[arg-type]  # both of one loop
         if not (file.message_type or file.enum_type or file.service):
             continue
         for field in ("options", "extension", "public_dependency", "weak_dependency", "dependency"):
             file.ClearField(field)
         types = {name for service in file.service for method in service.method for name in (method.input_type, method.output_type)}
-        types = types.union(*(uses[f".{file.package}.{message.name}"] for message in file.message_type))
+        types = types.union(*(uses[_full_name(file, message)] for message in file.message_type))
         file.dependency.extend(sorted({homes[name] for name in types} - {file.name}))
         kept.append(file)
     return descriptor_pb2.FileDescriptorSet(file=kept).SerializeToString(deterministic=True)
@@ -61,6 +61,10 @@ def _top(file: FileDescriptorProto, name: str) -> DescriptorProto | EnumDescript
     """Return the type of a file that a name is, or is nested in."""
     own = name.removeprefix(f".{file.package}.").partition(".")[0]
     return next(kind for kind in _kinds(file) if kind.name == own)
+
+
+def _full_name(file: FileDescriptorProto, top: DescriptorProto | EnumDescriptorProto) -> str:
+    return f".{file.package}.{top.name}"
 
 
 def _kinds(file: FileDescriptorProto) -> list[DescriptorProto | EnumDescriptorProto]:

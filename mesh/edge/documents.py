@@ -19,8 +19,7 @@ from mesh.edge.lua_tables import lines_script, script
 from mesh.edge.options import EdgeOptions
 from mesh.edge.routes import PASSED_PATHS, PUBLIC_PATHS, SOCKET_PATH, virtual_host
 from mesh.local.compiler.documents import CLUSTERS_FILE, LISTENERS_FILE, Documents, calls_from, discovered, stats_config
-from mesh.local.compiler.listeners import fault_filter
-from mesh.local.compiler.routes import FAULT_FILTER
+from mesh.local.compiler.routes import fault_filters
 from mesh.local.compiler.tls import watched
 
 Json = dict[str, Any]
@@ -32,6 +31,8 @@ _OWNER_ONLY = 0o600
 _RELEASED_BYTES = 16 * 1024 * 1024
 _HCM_NAME = "envoy.filters.network.http_connection_manager"
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_HEAP = "envoy.resource_monitors.fixed_heap"
+_HEAP_TYPE = "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 # What only the mesh says of a caller. Clients on this machine would otherwise count as inside it.
 _STRIPPED_PREFIXES = ("x-trademesh-", "x-envoy-", "x-forwarded-")
@@ -68,8 +69,7 @@ def documents(
     tokens = filters.tokens(options, public=PUBLIC_PATHS, tickets=(SOCKET_PATH,))
     asked = discovered(options.configuration, tokens)
     chain = filters.http_filters(options, tokens=asked, script=checks, lines=lines_script(), transcoder=lines)
-    if any(FAULT_FILTER in route.get("typed_per_filter_config", {}) for route in host["routes"]):
-        chain.insert(-1, fault_filter())
+    chain[-1:-1] = fault_filters(host["routes"])
     called = {name for route in host["routes"] for name in _clusters(route["route"])}
     used = tuple(item for item in clusters if item["name"] in called)
     return Documents(_bootstrap(options), (_listener(options, host, chain),), used, (tokens,))
@@ -205,10 +205,6 @@ def _access_log(options: EdgeOptions) -> Json:
         "name": "envoy.access_loggers.file",
         "typed_config": {"@type": kind, "path": str(options.access_log), "log_format": {"json_format": line}},
     }
-
-
-_HEAP = "envoy.resource_monitors.fixed_heap"
-_HEAP_TYPE = "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
 
 
 def _bootstrap(options: EdgeOptions) -> Json:

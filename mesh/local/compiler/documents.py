@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Documents:
         """Return one document that holds it all, for `envoy --mode validate`, which looks at no dynamic file."""
         bootstrap = {key: value for key, value in self.bootstrap.items() if key != "dynamic_resources"}
         whole = {found["name"]: found for found in self.filters}
-        listeners = [_resolved(listener, whole) for listener in self.listeners]
+        listeners = [resolved(listener, whole) for listener in self.listeners]
         return {**bootstrap, "static_resources": {"listeners": listeners, "clusters": list(self.clusters)}}
 
     def files(self) -> dict[str, Json]:
@@ -109,11 +110,12 @@ def bootstrap(proxy: Proxy) -> Json:
     }
 
 
-def _resolved(value: Any, whole: dict[str, Json]) -> Any:
+def resolved(value: Any, filters: Mapping[str, Json]) -> Any:
+    """Return a resource with the filters in it that it only refers to."""
     if isinstance(value, list):
-        return [_resolved(item, whole) for item in value]
+        return [resolved(item, filters) for item in value]
     if isinstance(value, dict):
-        return whole[value["name"]] if "config_discovery" in value else {key: _resolved(item, whole) for key, item in value.items()}
+        return filters[value["name"]] if "config_discovery" in value else {key: resolved(item, filters) for key, item in value.items()}
     return value
 
 

@@ -9,7 +9,7 @@ from kernel.identity import CLAIMS_HEADER, SECRET_HEADER
 from mesh.local.compiler import tls
 from mesh.local.compiler.clusters import inbound_name
 from mesh.local.compiler.proxies import Proxy
-from mesh.local.compiler.routes import FAULT_FILTER, FAULT_TYPE
+from mesh.local.compiler.routes import fault_filters
 
 OWNER_ONLY = 0o600
 EGRESS = "egress"
@@ -79,8 +79,7 @@ def inbound(proxy: Proxy, port: int, mesh: Mapping[str, Any], filters: Sequence[
 
 def outbound(proxy: Proxy, virtual_hosts: Sequence[Json], logs: Sequence[Json]) -> Json:
     """Return the listener of the application's own calls, which ask for `host:port` by their authority."""
-    faulty = any(FAULT_FILTER in route.get("typed_per_filter_config", {}) for host in virtual_hosts for route in host["routes"])
-    filters = [_grpc_stats(), *([fault_filter()] if faulty else []), _router()]
+    filters = [_grpc_stats(), *fault_filters(route for host in virtual_hosts for route in host["routes"]), _router()]
     route_config = {"name": EGRESS, "virtual_hosts": list(virtual_hosts), "validate_clusters": False}
     manager = {
         **_http_connections(EGRESS, route_config, filters, logs),
@@ -93,11 +92,6 @@ def outbound(proxy: Proxy, virtual_hosts: Sequence[Json], logs: Sequence[Json]) 
         "per_connection_buffer_limit_bytes": _CONNECTION_BUFFER_BYTES,
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}],
     }
-
-
-def fault_filter() -> Json:
-    """Return the filter that routes configure; Istio's listeners always have it, ours where a route does."""
-    return {"name": FAULT_FILTER, "typed_config": {"@type": FAULT_TYPE}}
 
 
 def _http_connections(name: str, route_config: Json, filters: Sequence[Json], logs: Sequence[Json]) -> Json:

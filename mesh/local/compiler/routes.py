@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mesh.local.compiler.clusters import outbound_name
@@ -18,8 +18,8 @@ _ISTIO_RETRIES: Mapping[str, Any] = {
 }
 _HOST_SELECTION_ATTEMPTS = 5
 
-FAULT_FILTER = "envoy.filters.http.fault"
-FAULT_TYPE = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
+_FAULT_FILTER = "envoy.filters.http.fault"
+_FAULT_TYPE = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault"
 
 
 def authority(host: str, port: int) -> str:
@@ -33,7 +33,7 @@ def routes(host: Host, port: int, mesh: Mapping[str, Any], labels: Mapping[str, 
         return [{"name": "default", "match": {"prefix": "/"}, "route": _action({"cluster": outbound_name(port, "", host.name)}, {}, mesh)}]
     found = []
     for http in host.virtual_service.spec["http"]:
-        extensions = {"typed_per_filter_config": {FAULT_FILTER: fault(http["fault"])}} if "fault" in http else {}
+        extensions = {"typed_per_filter_config": {_FAULT_FILTER: fault(http["fault"])}} if "fault" in http else {}
         for match in http.get("match", [{}]):
             if match.get("port", port) == port and match.get("sourceLabels", {}).items() <= labels.items():
                 action = _action(_destination(http["route"], port), http, mesh)
@@ -56,9 +56,15 @@ def registry_only() -> Json:
     }
 
 
+def fault_filters(routes: Iterable[Json]) -> list[Json]:
+    """Return the HTTP filter that injects the faults of these routes, if they have any; Istio's listeners always have one."""
+    injected = any(_FAULT_FILTER in route.get("typed_per_filter_config", {}) for route in routes)
+    return [{"name": _FAULT_FILTER, "typed_config": {"@type": _FAULT_TYPE}}] if injected else []
+
+
 def fault(rule: Mapping[str, Any]) -> Json:
     """Return the configuration of Envoy's fault filter for a route; shares are in millionths."""
-    found: Json = {"@type": FAULT_TYPE}
+    found: Json = {"@type": _FAULT_TYPE}
     if "delay" in rule:
         found["delay"] = {"fixed_delay": rule["delay"]["fixedDelay"], "percentage": _share(rule["delay"])}
     if "abort" in rule:

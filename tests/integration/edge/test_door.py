@@ -288,7 +288,7 @@ def test_too_many_requests_of_one_user(backend: Backend, orders: Orders) -> None
 
 def test_an_edge_without_memory_sheds_before_it_asks_who_calls(backend: Backend) -> None:
     with running({"svc-oms": backend.socket}, limits=Limits(heap_bytes_max=1024 * 1024)) as edge:
-        # Envoy looks at its memory once a second.
+        # Envoy looks at its memory from time to time, not at every request.
         until(lambda: edge.call("GET", PATH, token=None).status == 429)
         answer = edge.call("GET", PATH, token=None)
         assert (answer.status, answer.json["code"], answer.reason) == (429, 8, "OVERLOADED")
