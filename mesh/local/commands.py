@@ -22,9 +22,9 @@ from mesh.local.options import Options, surroundings
 from mesh.local.plan import build_plan
 from mesh.local.report import MeshReport, Phase
 from mesh.local.rotation import tail
-from mesh.local.sidecar import ENVOY
 from mesh.local.started import started_screen
 from mesh.local.supervisor import START_SECONDS_MAX, StartError, Supervisor
+from mesh.local.topology import ENVOY
 from mesh.local.watches import require_watches
 
 SUPERVISOR = "supervisor"

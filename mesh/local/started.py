@@ -12,7 +12,7 @@ from mesh.local.layout import Layout
 from mesh.local.outside import AUTHORITY_FACT, EDGE_FACT, ISSUER_FACT
 from mesh.local.report import MeshReport
 from mesh.local.screens import InstanceView, view
-from mesh.local.sidecar import ENVOY
+from mesh.local.topology import ENVOY
 
 _ORDER = (
     '{"client_order_id": "my-1", "instrument_id": "AAPL", "side": "SIDE_BUY", "type": "ORDER_TYPE_MARKET",\n'

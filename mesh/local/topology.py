@@ -11,6 +11,14 @@ from typing import Any
 from mesh.local.compiler import Proxy
 from mesh.local.embedded import write_private
 
+ENVOY = "envoy"
+"""What sidecars are replicas of, among the supervisor's units."""
+
+
+def sidecar_name(instance: str) -> str:
+    """Return the name of the unit that is an instance's sidecar."""
+    return f"{ENVOY}-{instance}"
+
 
 @dataclass(frozen=True)
 class EdgeSite:

@@ -13,7 +13,8 @@ from mesh.local.compiler import host_name
 from mesh.local.harness import LocalMesh
 from mesh.local.options import TRADING, Options
 from mesh.local.outside import door
-from mesh.local.sidecar import ENVOY, GRPC_PORT
+from mesh.local.sidecar import GRPC_PORT
+from mesh.local.topology import ENVOY
 from tests.bench import world
 from tests.bench.egress import ClientSidecar, client_sidecar
 from tests.bench.load import Generator, GeneratorError, Load, LoadResult

@@ -99,24 +99,25 @@ def _compile(manifests: Manifests, proxy: Proxy, jwks: Mapping[str, str], reacha
     logs = access_logs(_applying(manifests, "Telemetry", proxy), mesh)
     _require_strict(manifests, proxy)
     found_listeners, found_clusters = [], []
-    for port, protocol in _ingress(manifests, proxy):
+    for ingress in _ingress(manifests, proxy):
+        port = ingress["port"]["number"]
         found_listeners.append(listeners.inbound(proxy, port, mesh, filters, logs))
-        found_clusters.append(clusters.inbound(port, protocol, proxy.applications[port], mesh))
+        found_clusters.append(clusters.inbound(ingress, proxy.applications[port], mesh))
     virtual_hosts = [virtual_host(host, port, mesh, proxy.labels) for host in reachable for port in sorted(host.ports)]
     found_listeners.append(listeners.outbound(proxy, [*virtual_hosts, registry_only()], logs))
     found_clusters.extend(cluster for host in reachable for cluster in clusters.outbound(host, mesh, proxy.certificates, proxy.locality))
     return Documents(bootstrap(proxy), tuple(found_listeners), tuple(found_clusters))
 
 
-def _ingress(manifests: Manifests, proxy: Proxy) -> list[tuple[int, str]]:
-    """The ports that the workload's Sidecar opens, with their protocols. The manifest's own endpoint is that of a pod."""
+def _ingress(manifests: Manifests, proxy: Proxy) -> list[Json]:
+    """What the workload's Sidecar opens. The manifest's own endpoint is that of a pod."""
     sidecar = select_sidecar(manifests, proxy.labels, proxy.namespace)
-    ports = [(item["port"]["number"], item["port"]["protocol"]) for item in sidecar.spec.get("ingress", [])] if sidecar is not None else []
-    if {number for number, _ in ports} != set(proxy.applications):
-        opened, served = sorted(number for number, _ in ports), sorted(proxy.applications)
+    found: list[Json] = [] if sidecar is None else sidecar.spec.get("ingress", [])
+    opened, served = sorted(item["port"]["number"] for item in found), sorted(proxy.applications)
+    if opened != served:
         text = f"opens ports {opened}, and {proxy.instance} serves {served}"
         raise ManifestError([sidecar.problem(f"spec.ingress: {text}") if sidecar is not None else f"no Sidecar {text}"])
-    return ports
+    return found
 
 
 def _applying(manifests: Manifests, kind: str, proxy: Proxy) -> list[Manifest]:

@@ -51,7 +51,7 @@ def _outbound(
         "name": outbound_name(port, subset, host.name),
         "alt_stat_name": f"{outbound_name(port, subset, host.name)};",
         "type": "STATIC",
-        "connect_timeout": pool.get("tcp", {}).get("connectTimeout", mesh.get("connectTimeout", _CONNECT_TIMEOUT)),
+        "connect_timeout": _connect_timeout(pool, mesh),
         "lb_policy": policy.get("loadBalancer", {}).get("simple", "LEAST_REQUEST"),
         "circuit_breakers": {"thresholds": [_thresholds(pool, policy.get("retryBudget"))]},
         "typed_extension_protocol_options": {HTTP_OPTIONS: _http_options(pool, http2=host.ports[port] == "GRPC")},
@@ -70,17 +70,18 @@ def _outbound(
     return cluster
 
 
-def inbound(port: int, protocol: str, socket: Path, mesh: Mapping[str, Any]) -> Json:
-    """Return the cluster of the application behind a port."""
-    name = inbound_name(port)
+def inbound(ingress: Mapping[str, Any], socket: Path, mesh: Mapping[str, Any]) -> Json:
+    """Return the cluster of the application behind a port that a Sidecar opens."""
+    port, pool = ingress["port"], ingress.get("connectionPool", {})
+    name = inbound_name(port["number"])
     return {
         "name": name,
         "alt_stat_name": f"{name};",
         "type": "STATIC",
-        "connect_timeout": mesh.get("connectTimeout", _CONNECT_TIMEOUT),
+        "connect_timeout": _connect_timeout(pool, mesh),
         "lb_policy": "ROUND_ROBIN",
-        "circuit_breakers": {"thresholds": [_thresholds({}, None)]},
-        "typed_extension_protocol_options": {HTTP_OPTIONS: _http_options({}, http2=protocol == "GRPC")},
+        "circuit_breakers": {"thresholds": [_thresholds(pool, None)]},
+        "typed_extension_protocol_options": {HTTP_OPTIONS: _http_options(pool, http2=port["protocol"] == "GRPC")},
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}],
@@ -91,6 +92,11 @@ def inbound(port: int, protocol: str, socket: Path, mesh: Mapping[str, Any]) -> 
 def inbound_name(port: int) -> str:
     """Return the name that Istio gives the cluster of the own application."""
     return f"inbound|{port}||"
+
+
+def _connect_timeout(pool: Mapping[str, Any], mesh: Mapping[str, Any]) -> str:
+    found: str = pool.get("tcp", {}).get("connectTimeout", mesh.get("connectTimeout", _CONNECT_TIMEOUT))
+    return found
 
 
 def _thresholds(pool: Mapping[str, Any], budget: Mapping[str, Any] | None) -> Json:
@@ -125,7 +131,8 @@ def _http_options(pool: Mapping[str, Any], *, http2: bool) -> Json:
         shared["max_connection_duration"] = pool["tcp"]["maxConnectionDuration"]
     return {
         "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
-        **({"common_http_protocol_options": shared} if shared else {}),
+        # With any option Istio writes these down, empty or not.
+        **({"common_http_protocol_options": shared} if shared or protocol else {}),
         "explicit_http_config": {"http2_protocol_options": protocol} if http2 else {"http_protocol_options": {}},
     }
 

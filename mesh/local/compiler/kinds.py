@@ -216,7 +216,8 @@ _SIDECAR = fields(
                 {
                     "port": fields({"number": _PORT, "protocol": choice("GRPC", "HTTP"), "name": text(NAME)}),
                     "defaultEndpoint": text(r"unix:///\S+"),
-                }
+                },
+                {"connectionPool": _CONNECTION_POOL},
             )
         ),
     },

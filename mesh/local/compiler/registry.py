@@ -90,13 +90,14 @@ def _check_gateways(manifests: Manifests, problems: list[str]) -> None:
     """A VirtualService routes the mesh's calls (`http`), or what comes in at a Gateway (`gateways` with `tls`), which no sidecar sees."""
     known = {(item.namespace, item.name) for item in manifests.of("Gateway")}
     for item in manifests.of("VirtualService"):
-        if "gateways" not in item.spec:
-            problems.extend(item.problem(f"spec.{field}: needs `gateways`") for field in ("tls",) if field in item.spec)
-            problems.extend(item.problem(f"spec.{field}: is required") for field in ("http",) if field not in item.spec)
-            continue
-        problems.extend(item.problem(f"spec.{field}: is not in the subset for gateways") for field in ("http",) if field in item.spec)
-        problems.extend(item.problem(f"spec.{field}: is required") for field in ("tls",) if field not in item.spec)
-        for number, name in enumerate(item.spec["gateways"]):
+        required, other, why = "http", "tls", "needs `gateways`"
+        if "gateways" in item.spec:
+            required, other, why = "tls", "http", "is not in the subset for gateways"
+        if required not in item.spec:
+            problems.append(item.problem(f"spec.{required}: is required"))
+        if other in item.spec:
+            problems.append(item.problem(f"spec.{other}: {why}"))
+        for number, name in enumerate(item.spec.get("gateways", ())):
             if (item.namespace, name) not in known:
                 problems.append(item.problem(f"spec.gateways[{number}]: no Gateway is called {name}"))
 

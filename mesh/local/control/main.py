@@ -16,11 +16,13 @@ from kernel.config import ConfigError, Seconds, load, setting
 from mesh.local.compiler import ManifestError
 from mesh.local.control.keys import IssuerKeys
 from mesh.local.control.plane import ControlPlane, Paths
+from mesh.local.control.readiness import Readiness
 from mesh.local.state import LocalStateError
 from mesh.local.topology import Topology
 from mesh.local.unit import CONFIGURATION_EXIT_CODE
 
-STEP_SECONDS = 0.5
+STEP_SECONDS = 0.1
+"""How long a change may go unseen: of readiness, above all."""
 KEPT_KEYS_FILE = "issuer-keys.json"
 AUTHORITY_DIRECTORY = "ca"
 EDGE_AUTHORITY_DIRECTORY = "edge-ca"
@@ -35,6 +37,7 @@ class ControlConfig:
         manifests_directory: the Istio manifests.
         data_directory: its own; holds the root key and the issuer's last known keys.
         ready_file: gets the process id once every sidecar can start.
+        status_file: the supervisor's status document; instances that it finds not ready get no calls. Unset, all get calls.
         issuer: the `iss` of tokens; unset leaves the one that the manifests name.
         jwks_uri: where the issuer's keys are; unset refuses every token.
         jwks_seconds: how often they are fetched.
@@ -45,6 +48,7 @@ class ControlConfig:
     manifests_directory: Path
     data_directory: Path
     ready_file: Path
+    status_file: Path | None = None
     issuer: str | None = None
     jwks_uri: str | None = setting(None, pattern=r"https?://\S+")
     jwks_seconds: Seconds = setting(Seconds(10), minimum=1, maximum=3_600)
@@ -71,6 +75,7 @@ def run(config: ControlConfig, stop: threading.Event) -> None:
         certificate_seconds=config.certificate_seconds,
         keys_seconds=config.jwks_seconds,
         now=lambda: datetime.datetime.now(datetime.UTC),
+        unready=Readiness(config.status_file, topology.proxies).unready,
     )
     plane.start()
     config.ready_file.write_text(str(os.getpid()))

@@ -51,6 +51,7 @@ class ControlPlane:
         certificate_seconds: how long a certificate is valid; it is replaced at half of that.
         keys_seconds: how often the issuer's keys are fetched.
         now: the wall clock, with its zone.
+        unready: says which instances take no calls now.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ControlPlane:
         certificate_seconds: int,
         keys_seconds: float,
         now: Now,
+        unready: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._topology = topology
         self._paths = paths
@@ -71,6 +73,8 @@ class ControlPlane:
         self._certificate_seconds = certificate_seconds
         self._keys_interval = datetime.timedelta(seconds=keys_seconds)
         self._now = now
+        self._unready = unready
+        self._left_out: frozenset[str] = frozenset()
         self._authority: Authority | None = None
         self._svids: dict[Path, Svid] = {}
         self._edge: EdgePlane | None = None
@@ -87,9 +91,11 @@ class ControlPlane:
             LocalStateError: the root key cannot be used.
         """
         self._seen = self._stamps()
+        self._left_out = self._unready()
         self._manifests = self._load()
         # Compiled before anything is written, so that a refusal leaves no half of it.
-        compiled = compile_mesh(self._manifests, self._topology.proxies, {self._issuer: self._keys.current})
+        manifests = self._registered(self._manifests)
+        compiled = compile_mesh(manifests, self._topology.proxies, {self._issuer: self._keys.current})
         trust_domain = self._manifests.mesh["trustDomain"]
         self._authority = Authority.open(self._paths.authority, trust_domain=trust_domain, now=self._now)
         site = self._topology.edge
@@ -97,16 +103,19 @@ class ControlPlane:
             self._edge = EdgePlane(
                 site, self._paths.edge_authority, issuer=self._issuer, certificate_seconds=self._certificate_seconds, now=self._now
             )
-            publish(*self._edge.configuration(self._manifests, self._keys.current))
+            publish(*self._edge.configuration(manifests, self._keys.current))
         self._rotate()
         for proxy in self._topology.proxies:
             flip(proxy.configuration, compiled[proxy.instance].files())
             write_private(proxy.configuration / BOOTSTRAP_FILE, json.dumps(compiled[proxy.instance].bootstrap, indent=1))
 
     def step(self) -> None:
-        """Do what is due: replace certificates, fetch keys, compile changed manifests. What fails is logged, and what was there stays."""
+        """Do what is due: replace certificates, fetch keys, follow readiness, compile changed manifests.
+
+        What fails is logged, and what was there stays.
+        """
         self._rotate()
-        changed = self._refresh_keys()
+        changed = self._refresh_keys() | self._refresh_ready()
         stamps = self._stamps()
         if stamps != self._seen:
             self._seen = stamps
@@ -126,15 +135,28 @@ class ControlPlane:
         Raises:
             ManifestError: nothing was written.
         """
-        compiled = compile_mesh(manifests, self._topology.proxies, {self._issuer: self._keys.current})
+        whole = self._registered(manifests)
+        compiled = compile_mesh(whole, self._topology.proxies, {self._issuer: self._keys.current})
         if self._edge is not None:
-            publish(*self._edge.configuration(manifests, self._keys.current))
+            publish(*self._edge.configuration(whole, self._keys.current))
         written = sum(flip(proxy.configuration, compiled[proxy.instance].files()) for proxy in self._topology.proxies)
         _logger.info("configuration of %d sidecars replaced", written)
 
     def _load(self) -> Manifests:
-        named = load(self._paths.manifests).with_issuer(MANIFEST_ISSUER, self._issuer)
-        return registry(named, self._topology.proxies)
+        return load(self._paths.manifests).with_issuer(MANIFEST_ISSUER, self._issuer)
+
+    def _registered(self, manifests: Manifests) -> Manifests:
+        """Return manifests with the registry of instances that take calls."""
+        return registry(manifests, (proxy for proxy in self._topology.proxies if proxy.instance not in self._left_out))
+
+    def _refresh_ready(self) -> bool:
+        left_out = self._unready()
+        if left_out == self._left_out:
+            return False
+        for name in sorted(left_out ^ self._left_out):
+            _logger.info("%s gets %s", name, "no calls until it is ready" if name in left_out else "calls again")
+        self._left_out = left_out
+        return True
 
     def _stamps(self) -> dict[str, tuple[int, int]]:
         found = {}

@@ -14,7 +14,8 @@ from mesh.local.compiler.tls import spiffe_id
 from mesh.local.control.main import AUTHORITY_DIRECTORY
 from mesh.local.operator import NAMESPACE, TRUST_DOMAIN
 from mesh.local.options import Options
-from mesh.local.sidecar import CONTROL, ENVOY
+from mesh.local.sidecar import CONTROL
+from mesh.local.topology import sidecar_name
 from tests.chaos import manifests, sidecars
 from tests.chaos.fault import Fault
 from tests.chaos.faults.kills import NO_CALL
@@ -129,7 +130,7 @@ def _all_before(scene: Scene, kind: str, moment: float) -> bool:
 
 
 async def _restarted_sidecars(scene: Scene, service: str) -> None:
-    scene.kill(*(f"{ENVOY}-{name}" for name in scene.replicas(service)))
+    scene.kill(*(sidecar_name(name) for name in scene.replicas(service)))
     await scene.returned()
 
 
@@ -182,7 +183,7 @@ async def nothing_done(scene: Scene, target: str) -> AsyncIterator[None]:
 async def impostors_turned_away(scene: Scene, target: str) -> list[str]:
     """Call risk without a sidecar: with another workload's certificate, an expired, a foreign one, and none at all."""
     findings = []
-    address = scene.world.mesh.instance(f"{ENVOY}-{scene.replicas(target)[0]}").address
+    address = scene.world.mesh.instance(sidecar_name(scene.replicas(target)[0])).address
     impostor = Impostor(address, authority(scene).root_pem)
     for account in ("svc-portfolio", "edge"):
         status = (await impostor.call(svid(scene, account), CHECK_ORDERS)).grpc_status

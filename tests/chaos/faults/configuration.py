@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from mesh.local.sidecar import CONTROL, ENVOY
+from mesh.local.sidecar import CONTROL
+from mesh.local.topology import sidecar_name
 from tests.chaos import manifests, sidecars
 from tests.chaos.fault import Fault
 from tests.chaos.faults.kills import NO_CALL
@@ -155,7 +156,7 @@ async def control_away(scene: Scene, target: str) -> AsyncIterator[None]:
     """Stop the control process, and kill sidecars, which have to start without it."""
     processes = scene.stop(CONTROL)
     try:
-        scene.kill(*(f"{ENVOY}-{name}" for name in scene.replicas(target)))
+        scene.kill(*(sidecar_name(name) for name in scene.replicas(target)))
         yield
     finally:
         scene.resume(processes)

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from mesh.local.edge import EDGE
 from mesh.local.options import SERVICES
 from mesh.local.parts import EXCHANGE, ISSUER
-from mesh.local.sidecar import CONTROL, ENVOY
+from mesh.local.sidecar import CONTROL
+from mesh.local.topology import sidecar_name
 from tests.chaos.fault import Fault
 from tests.chaos.pulse import KINDS
 from tests.chaos.scene import Scene
@@ -33,7 +34,7 @@ async def all_killed(scene: Scene, target: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def sidecars_killed(scene: Scene, target: str) -> AsyncIterator[None]:
     """Kill the sidecars of all replicas of the service."""
-    scene.kill(*(f"{ENVOY}-{name}" for name in scene.replicas(target)))
+    scene.kill(*(sidecar_name(name) for name in scene.replicas(target)))
     yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Protocol
 import psutil
 
 from mesh.local.edge import EDGE
+from tests.bench.machine import cpu_seconds
 from tests.chaos.envoy_stats import edge_stats
 from tests.chaos.fault import Fault
 from tests.chaos.offered import Answers, Offered, generator_missing, offer
@@ -65,7 +67,7 @@ class _Watch:
         """Return what was offered, once it was."""
         processes = {item.name: psutil.Process(item.pid) for part in _ALL_OF for item in self.scene.world.mesh.instances(part)}
         self.before = {name: process.memory_info().rss for name, process in processes.items()}
-        began, busy, own = asyncio.get_running_loop().time(), _busy_seconds(), self._own_seconds()
+        began, busy, own = asyncio.get_running_loop().time(), _busy_seconds(), cpu_seconds([os.getpid()])
         while not offered.done():
             for name, process in processes.items():
                 self.growth[name] = max(self.growth.get(name, 0), process.memory_info().rss - self.before[name])
@@ -74,20 +76,9 @@ class _Watch:
             await asyncio.wait([offered], timeout=SAMPLE_SECONDS)
         found = offered.result()
         elapsed = asyncio.get_running_loop().time() - began
-        used = self._own_seconds() - own + found.generator_cpu_seconds
+        used = cpu_seconds([os.getpid()]) - own + found.generator_cpu_seconds
         self.foreign = max(0.0, (_busy_seconds() - busy - used) / elapsed)
         return found
-
-    def _own_seconds(self) -> float:
-        """Processor time of the mesh and of this process."""
-        total, me = 0.0, psutil.Process()
-        for process in (me, *me.children(recursive=True)):
-            try:
-                times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            total += times.user + times.system
-        return total
 
 
 def _busy_seconds() -> float:

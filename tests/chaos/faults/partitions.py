@@ -18,7 +18,8 @@ from mesh.local.edge import EDGE
 from mesh.local.options import SERVICES
 from mesh.local.parts import EXCHANGE, HOST, ISSUER
 from mesh.local.services import CALLEES
-from mesh.local.sidecar import CONTROL, ENVOY, GRPC_PORT
+from mesh.local.sidecar import CONTROL, GRPC_PORT
+from mesh.local.topology import sidecar_name
 from tests.chaos.fault import Fault
 from tests.chaos.firewall import Drop, dropped, permitted
 from tests.chaos.pulse import CANCEL, DEPOSIT, ORDER, POSITIONS, QUOTES, READ, REPLACE, REPORTS, VENUE
@@ -141,7 +142,7 @@ def _ends(scene: Scene, party: str) -> dict[str, str]:
 
 
 def _address(scene: Scene, name: str) -> str:
-    return scene.world.mesh.instance(f"{ENVOY}-{name}").address.partition(":")[0]
+    return scene.world.mesh.instance(sidecar_name(name)).address.partition(":")[0]
 
 
 def _port(scene: Scene, callee: str) -> int:
@@ -149,7 +150,7 @@ def _port(scene: Scene, callee: str) -> int:
 
 
 def _envoy(scene: Scene, name: str) -> psutil.Process:
-    return psutil.Process(scene.world.mesh.instance(EDGE if name == EDGE else f"{ENVOY}-{name}").pid)
+    return psutil.Process(scene.world.mesh.instance(EDGE if name == EDGE else sidecar_name(name)).pid)
 
 
 def _connections(scene: Scene, name: str, destinations: Iterable[str], port: int) -> set[int]:

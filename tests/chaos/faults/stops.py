@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from mesh.local.edge import EDGE
 from mesh.local.options import SERVICES
 from mesh.local.parts import EXCHANGE, ISSUER
-from mesh.local.sidecar import CONTROL, ENVOY
+from mesh.local.sidecar import CONTROL
+from mesh.local.topology import sidecar_name
 from tests.chaos.fault import Fault
 from tests.chaos.faults.kills import NO_CALL
 from tests.chaos.scene import Scene
@@ -41,7 +42,7 @@ async def other_replica_stopped(scene: Scene, target: str) -> AsyncIterator[None
 @asynccontextmanager
 async def sidecar_stopped(scene: Scene, target: str) -> AsyncIterator[None]:
     """Stop the sidecar of a replica of the service."""
-    async with stopped(scene, f"{ENVOY}-{scene.random.choice(scene.replicas(target))}"):
+    async with stopped(scene, sidecar_name(scene.random.choice(scene.replicas(target)))):
         yield
 
 

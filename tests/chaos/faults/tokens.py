@@ -19,7 +19,8 @@ from cli import rpcs
 from mesh.local.options import Options
 from mesh.local.outside import door
 from mesh.local.parts import ISSUER
-from mesh.local.sidecar import CONTROL, ENVOY
+from mesh.local.sidecar import CONTROL
+from mesh.local.topology import sidecar_name
 from tests.chaos.fault import Fault
 from tests.chaos.faults.certificates import authority, nothing_done, svid
 from tests.chaos.faults.kills import NO_CALL
@@ -99,7 +100,7 @@ async def taken_by(scene: Scene, text: str) -> dict[str, bool]:
         if error.code() not in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
             raise
         outside = False
-    address = scene.world.mesh.instance(f"{ENVOY}-{scene.replicas('svc_portfolio')[0]}").address
+    address = scene.world.mesh.instance(sidecar_name(scene.replicas("svc_portfolio")[0])).address
     impostor = Impostor(address, authority(scene).root_pem)
     answer = await impostor.call(svid(scene, "edge"), rpcs.GET_PORTFOLIO.path, {"authorization": f"Bearer {text}"})
     return {EDGE_DOOR: outside, SIDECAR_DOOR: answer.grpc_status != str(UNAUTHENTICATED)}

@@ -14,7 +14,8 @@ import pytest
 from mesh.local.edge import EDGE
 from mesh.local.options import SERVICES
 from mesh.local.parts import ISSUER
-from mesh.local.sidecar import CONTROL, ENVOY
+from mesh.local.sidecar import CONTROL
+from mesh.local.topology import sidecar_name
 from tests.e2e.crash import strike
 from tests.e2e.crash.blotters import ask_for_blotter, blotters
 from tests.e2e.crash.client import Clients
@@ -162,7 +163,7 @@ async def test_every_part_dies_in_turn_and_positions_ledger_and_custody_agree() 
 def _victims(running: World) -> list[tuple[str, ...]]:
     """Every service, both replicas at once; their sidecars, both at once; what certifies, lets in and gives tokens; then pairs of these."""
     services = [tuple(item.name for item in running.mesh.instances(service)) for service in SERVICES]
-    sidecars = [tuple(f"{ENVOY}-{name}" for name in replicas) for replicas in services]
+    sidecars = [tuple(sidecar_name(name) for name in replicas) for replicas in services]
     around = [(CONTROL,), (EDGE,), (ISSUER,)]
     for part in (services, sidecars, around):
         running.random.shuffle(part)

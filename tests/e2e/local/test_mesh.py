@@ -26,6 +26,8 @@ pytestmark = pytest.mark.e2e
 
 WAIT_SECONDS_MAX = 30.0
 SIDECAR_BYTES_MAX = 80_000_000
+ALL_ORDERS_SECONDS_MAX = 10.0
+"""For two dozen of some milliseconds each. Half of them asking who does not answer would take two seconds each."""
 ORDERS = "/trademesh.oms.v1.OrderService/"
 ADA = Caller("ada", TENANT, ("trader", "viewer"), ("ACC-1",))
 
@@ -154,6 +156,31 @@ def test_services_speak_to_each_other_through_their_sidecars_alone(mesh: LocalMe
         mesh.kill(f"envoy-{first.name}", signal.SIGCONT)
     with mesh.operator(ADA) as operator:
         place(operator, "cut-off", "19")
+
+
+def test_a_replica_that_stands_still_is_left_out_until_it_goes_on(mesh: LocalMesh) -> None:
+    mesh.await_ready()
+    log = mesh.layout.log("control")
+    name, orders = "svc_risk-0", 24
+
+    def times(text: str) -> int:
+        return log.read_text().count(f"{name} gets {text}")
+
+    left_out, taken_back = times("no calls until it is ready"), times("calls again")
+    mesh.kill(name, signal.SIGSTOP)
+    try:
+        until(lambda: times("no calls until it is ready") > left_out)
+        assert mesh.instance(name).state is State.NOT_READY
+        with mesh.operator(ADA) as operator:
+            place(operator, "first-without-it", "29")
+            began = time.monotonic()
+            for number in range(orders):
+                place(operator, f"without-it-{number}", str(30 + number))
+            assert time.monotonic() - began < ALL_ORDERS_SECONDS_MAX
+    finally:
+        mesh.kill(name, signal.SIGCONT)
+    until(lambda: times("calls again") > taken_back)
+    mesh.await_ready()
 
 
 def test_the_exchange_can_be_told_what_to_do(mesh: LocalMesh) -> None:

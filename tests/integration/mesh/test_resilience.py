@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import grpc.aio
@@ -191,6 +191,63 @@ async def test_a_replica_that_is_away_costs_no_read(world: World) -> None:
         for _ in range(50):
             await call(channel, READ_EVENTS)
     assert world.applications["svc_oms-1"].paths().count(READ_EVENTS) == 50
+
+
+async def test_an_instance_that_is_not_ready_gets_no_new_calls_and_ends_those_under_way(world: World) -> None:
+    replicas = [world.applications[f"svc_oms-{number}"] for number in (0, 1)]
+
+    async def met(channel: grpc.aio.Channel) -> list[bool]:
+        before = [len(replica.calls) for replica in replicas]
+        for _ in range(CALLS_TO_MEET_ALL):
+            await call(channel, READ_EVENTS)
+        return [len(replica.calls) > count for replica, count in zip(replicas, before, strict=True)]
+
+    async with world.channel("svc_risk-0", "svc-oms") as channel:
+        assert await met(channel) == [True, True]
+        for replica in replicas:
+            replica.goes_on.clear()
+        counts = [len(replica.calls) for replica in replicas]
+        waiting = [asyncio.create_task(call(channel, READ_EVENTS)) for _ in range(CALLS_TO_MEET_ALL)]
+        await until(lambda: sum(len(replica.calls) for replica in replicas) == sum(counts) + CALLS_TO_MEET_ALL)
+        assert all(len(replica.calls) > count for replica, count in zip(replicas, counts, strict=True))
+        world.unready.add("svc_oms-0")
+        world.plane.step()
+        for replica in replicas:
+            replica.goes_on.set()
+        assert all(await asyncio.gather(*waiting))
+
+        async def left_out() -> bool:
+            return await met(channel) == [False, True]
+
+        await until(left_out)
+        world.unready.clear()
+        world.plane.step()
+
+        async def back() -> bool:
+            return await met(channel) == [True, True]
+
+        await until(back)
+
+
+async def test_an_application_that_stands_still_behind_its_sidecar_costs_no_deadline(world: World) -> None:
+    """By the sidecar's own pings: somebody accepts its connection and answers nothing."""
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        given_up.set()
+
+    given_up = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        for number in (0, 1):
+            world.layout.socket(f"svc_oms-{number}").unlink()
+            silent = await asyncio.start_unix_server(swallow, str(world.layout.socket(f"svc_oms-{number}")))
+            await stack.enter_async_context(silent)
+        began = time.monotonic()
+        error = await refusal(world.call("svc_risk-0", "svc-oms", READ_EVENTS))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert 1.0 < time.monotonic() - began < KEEPALIVE_SECONDS_MAX
+        await given_up.wait()
 
 
 async def test_a_sidecar_that_stands_still_is_noticed_long_before_a_deadline(world: World) -> None:

@@ -26,9 +26,9 @@ from mesh.local.control.plane import ControlPlane, Paths
 from mesh.local.layout import Layout
 from mesh.local.operator import TRUST_DOMAIN
 from mesh.local.services import FURTHER_PORTS
-from mesh.local.sidecar import ENVOY, GRPC_PORT, MANIFESTS, envoy_unit, proxies, write_secrets
+from mesh.local.sidecar import GRPC_PORT, MANIFESTS, envoy_unit, proxies, write_secrets
 from mesh.local.supervisor import Supervisor
-from mesh.local.topology import Topology
+from mesh.local.topology import Topology, sidecar_name
 from mesh.local.watches import require_watches
 from tests.integration.mesh.application import Application, serving
 
@@ -63,7 +63,7 @@ class Issuer:
 
 @dataclass
 class World:
-    """A running mesh."""
+    """A running mesh; `unready` names instances that the control plane is told to leave out."""
 
     layout: Layout
     plane: ControlPlane
@@ -72,10 +72,11 @@ class World:
     issuer: Issuer
     manifests: Path
     supervisor: Supervisor
+    unready: set[str]
 
     def sidecar_pid(self, instance: str) -> int:
         """Return the process id of an instance's Envoy."""
-        pid = self.supervisor.report.instance(f"{ENVOY}-{instance}").pid
+        pid = self.supervisor.report.instance(sidecar_name(instance)).pid
         assert pid is not None, instance
         return pid
 
@@ -148,6 +149,7 @@ async def running(root: Path, instances: Mapping[str, list[str]]) -> AsyncIterat
     topology = Topology(sidecars)
     manifests = shutil.copytree(MANIFESTS, layout.data("manifests"))
     issuer = Issuer()
+    unready: set[str] = set()
     plane = ControlPlane(
         topology,
         Paths(manifests, layout.data("ca"), layout.data("keys.json"), layout.data("edge-ca")),
@@ -156,6 +158,7 @@ async def running(root: Path, instances: Mapping[str, list[str]]) -> AsyncIterat
         certificate_seconds=3_600,
         keys_seconds=10.0,
         now=lambda: datetime.datetime.now(datetime.UTC),
+        unready=lambda: frozenset(unready),
     )
     plane.start()
     plane.step()
@@ -169,4 +172,4 @@ async def running(root: Path, instances: Mapping[str, list[str]]) -> AsyncIterat
         supervisor = Supervisor([replace(envoy_unit(layout, proxy), after=()) for proxy in sidecars], layout)
         await supervisor.start(timeout_seconds=WAIT_SECONDS_MAX)
         stack.push_async_callback(supervisor.stop)
-        yield World(layout, plane, topology, applications, issuer, manifests, supervisor)
+        yield World(layout, plane, topology, applications, issuer, manifests, supervisor, unready)

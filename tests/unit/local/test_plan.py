@@ -19,8 +19,8 @@ from mesh.local.operator import NAMESPACE, SECRET_FILE, TRUST_DOMAIN, Caller, En
 from mesh.local.options import SERVICES, Options, Surroundings, surroundings
 from mesh.local.parts import ISSUER, Doors, member_password
 from mesh.local.plan import build_plan
-from mesh.local.sidecar import CONTROL, ENVOY, MANIFESTS, proxies, write_secrets
-from mesh.local.topology import Topology
+from mesh.local.sidecar import CONTROL, MANIFESTS, proxies, write_secrets
+from mesh.local.topology import ENVOY, Topology
 from mesh.local.unit import Unit, start_waves
 
 FREE_PORTS = Options(ephemeral_ports=True)

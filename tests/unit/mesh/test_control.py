@@ -15,7 +15,7 @@ from jwt.algorithms import ECAlgorithm
 
 from mesh.edge.documents import CERTIFICATE_FILE
 from mesh.local.compiler import ManifestError
-from mesh.local.compiler.documents import LISTENERS_FILE
+from mesh.local.compiler.documents import CLUSTERS_FILE, LISTENERS_FILE
 from mesh.local.compiler.tls import CURRENT, IDENTITY_FILE
 from mesh.local.control.keys import IssuerKeys, KeysError, check, fetch, nobody
 from mesh.local.control.plane import BOOTSTRAP_FILE, ControlPlane, Paths
@@ -62,7 +62,12 @@ class Running:
 
     def __init__(self, root: Path) -> None:
         self.clock, self.issuer = Clock(), FakeIssuer()
-        self.proxies = (proxy("svc_oms-0", "svc-oms", 1, root=root), proxy("svc_risk-0", "svc-risk", 2, root=root))
+        self.proxies = (
+            proxy("svc_oms-0", "svc-oms", 1, root=root),
+            proxy("svc_risk-0", "svc-risk", 2, root=root),
+            proxy("svc_risk-1", "svc-risk", 3, root=root),
+        )
+        self.unready: frozenset[str] = frozenset()
         edge = root / "edge"
         self.edge = EdgeSite(
             address="127.0.0.1",
@@ -87,7 +92,18 @@ class Running:
             certificate_seconds=3_600,
             keys_seconds=10.0,
             now=self.clock,
+            unready=lambda: self.unready,
         )
+
+    def called(self, directory: Path) -> list[str]:
+        """Return the addresses at which one configuration finds svc-risk."""
+        clusters = json.loads((directory / CURRENT / CLUSTERS_FILE).read_text())["resources"]
+        [found] = [cluster for cluster in clusters if cluster["name"] == "outbound|9000||svc-risk.trading.svc.cluster.local"]
+        return [
+            item["endpoint"]["address"]["socket_address"]["address"]
+            for group in found["load_assignment"]["endpoints"]
+            for item in group["lb_endpoints"]
+        ]
 
     def listeners(self) -> str:
         return (self.proxies[0].configuration / CURRENT / LISTENERS_FILE).read_text()
@@ -118,10 +134,10 @@ def test_certificates_are_replaced_at_half_of_their_life(running: Running) -> No
     running.plane.start()
     running.clock.advance(minutes=29, seconds=59)
     running.plane.step()
-    assert running.generations() == ["00000001"] * 4
+    assert running.generations() == ["00000001"] * 5
     running.clock.advance(seconds=1)
     running.plane.step()
-    assert running.generations() == ["00000002"] * 4
+    assert running.generations() == ["00000002"] * 5
 
 
 def test_until_the_issuer_answers_nobodys_keys_are_in_force(running: Running) -> None:
@@ -257,3 +273,20 @@ def test_new_keys_count_while_the_manifests_are_wrong(running: Running) -> None:
     running.clock.advance(seconds=10)
     running.plane.step()
     assert json.dumps(keys) in running.listeners()
+
+
+def test_callers_find_instances_that_are_ready(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    running.plane.start()
+    callers = (running.proxies[0].configuration, running.edge.configuration)
+    both = [sidecar.address for sidecar in running.proxies[1:]]
+    assert [running.called(caller) for caller in callers] == [both, both]
+    running.unready = frozenset({"svc_risk-0"})
+    running.plane.step()
+    assert [running.called(caller) for caller in callers] == [both[1:], both[1:]]
+    running.plane.step()
+    running.unready = frozenset()
+    running.plane.step()
+    assert [running.called(caller) for caller in callers] == [both, both]
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("svc_risk-0")]
+    assert said == ["svc_risk-0 gets no calls until it is ready", "svc_risk-0 gets calls again"]
