@@ -13,7 +13,7 @@ CONFIGURATION_EXIT_CODE = 78
 
 
 class Probe(Protocol):
-    """Says whether a process is ready. Answers within a second and never raises for a process that is not."""
+    """Says whether a process is ready. Answers within two seconds and never raises for a process that is not."""
 
     async def __call__(self, pid: int) -> bool:
         """Return whether the process with this id is ready now."""
