@@ -11,6 +11,7 @@ import psutil
 
 from mesh.local.parts import POSTGRES, REDIS
 from tests.chaos.pulse import Pulse
+from tests.e2e.crash import strike
 from tests.e2e.crash.client import Ledger
 from tests.e2e.crash.world import World
 
@@ -53,6 +54,11 @@ class Scene:
     def replicas(self, service: str) -> tuple[str, ...]:
         """Return the names of a service's instances."""
         return tuple(sorted(item.name for item in self.world.mesh.instances(service)))
+
+    def a_replica(self, service: str) -> str:
+        """Return a replica by chance; of the order service one that does not hold the venue's session, whose loss is a fault of its own."""
+        owner = strike.venue_owner(self.world) if service == "svc_oms" else ""
+        return self.random.choice([name for name in self.replicas(service) if name != owner])
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Return the processes that do an instance's work: its own, or an embedded part's server with all that it has started."""

@@ -25,6 +25,13 @@ async def killed(scene: Scene, target: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def replica_killed(scene: Scene, target: str) -> AsyncIterator[None]:
+    """Kill a replica of the service."""
+    scene.kill(scene.a_replica(target))
+    yield
+
+
+@asynccontextmanager
 async def all_killed(scene: Scene, target: str) -> AsyncIterator[None]:
     """Kill all replicas of the service."""
     scene.kill(*scene.replicas(target))
@@ -38,20 +45,16 @@ async def sidecars_killed(scene: Scene, target: str) -> AsyncIterator[None]:
     yield
 
 
-def _a_replica(service: str) -> str:
-    return f"{service}-{SERVICES.index(service) % 2}"
-
-
 FAULTS = (
     Fault(
         name="replica-kill",
         what="kill -9 of one replica of each service",
         expectation="callers are served by the other one within 3 s",
-        inject=killed,
-        targets=tuple(_a_replica(service) for service in SERVICES),
+        inject=replica_killed,
+        targets=SERVICES,
         objective_seconds=3.0,
         outlasted=True,
-        short=(_a_replica("svc_oms"), _a_replica("svc_risk")),
+        short=("svc_oms", "svc_risk"),
     ),
     Fault(
         name="service-kill",

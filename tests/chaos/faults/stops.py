@@ -30,12 +30,9 @@ async def stopped(scene: Scene, target: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def other_replica_stopped(scene: Scene, target: str) -> AsyncIterator[None]:
-    """Stop a replica of the service; of the order service, the one that does not hold the venue's session."""
-    names = scene.replicas(target)
-    if target == "svc_oms":
-        names = tuple(name for name in names if name != strike.venue_owner(scene.world))
-    async with stopped(scene, scene.random.choice(names)):
+async def replica_stopped(scene: Scene, target: str) -> AsyncIterator[None]:
+    """Stop a replica of the service."""
+    async with stopped(scene, scene.a_replica(target)):
         yield
 
 
@@ -65,7 +62,7 @@ FAULTS = (
         name="replica-stop",
         what="a replica of each service stops for longer than a lease, and goes on",
         expectation="the dead peer is noticed, the other one serves; the woken one writes nothing under a lease that is over",
-        inject=other_replica_stopped,
+        inject=replica_stopped,
         targets=SERVICES,
         objective_seconds=5.0,
         outlasted=True,
