@@ -73,6 +73,21 @@ def _doubled_fill() -> Found:
     return records.audit()
 
 
+def _two_orders_of_one_key() -> Found:
+    records = agreeing_orders.agreeing()
+    again = agreeing_orders.history("o-again", ["OrderAccepted"], order_pb2.ORDER_STATE_PENDING_NEW, "10", 9)
+    assert again.terms is not None
+    again.terms.client_order_id = f"k-{agreeing_orders.RESTING}"
+    records.orders.histories[again.order_id] = again
+    return records.audit()
+
+
+def _accepted_twice() -> Found:
+    records = agreeing_orders.agreeing()
+    records.orders.histories[agreeing_orders.RESTING].types[1] = "OrderAccepted"
+    return records.audit()
+
+
 def _sent_twice() -> Found:
     records = agreeing_orders.agreeing()
     records.venue.taken_twice.append(agreeing_orders.RESTING)
@@ -145,6 +160,8 @@ def _told_otherwise_by_key() -> Found:
 PLANTS = (
     Plant("an acknowledged order is gone", _lost_order, Lost, "was acknowledged and is gone"),
     Plant("an acknowledged cancel is gone", _lost_cancel, Lost, "is recorded 0 times"),
+    Plant("a client's key has two orders", _two_orders_of_one_key, Doubled, "has 2 orders"),
+    Plant("an order was accepted twice", _accepted_twice, Doubled, "begins 2 times"),
     Plant("a fill counts for two orders", _doubled_fill, Doubled, "counts for 2 orders"),
     Plant("the venue has an order twice", _sent_twice, Doubled, "the venue took"),
     Plant("an approval is above the limit", _approval_above_limit, AboveLimit, "approves 1100 above 1000"),

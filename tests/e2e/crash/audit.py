@@ -36,6 +36,7 @@ def audit(ledger: Ledger, orders: OrderRecord, risk: RiskRecord, venue: VenueRec
     return [
         *acknowledged(ledger, orders),
         *unanswered(ledger, orders),
+        *keys(orders),
         *histories(orders),
         *venue_agrees(orders, venue),
         *session(orders, venue),
@@ -101,8 +102,24 @@ def unanswered(ledger: Ledger, orders: OrderRecord) -> Iterator[str]:
             yield f"request {command.key} is recorded {count} times, and its client was told {failure}"
 
 
+def keys(orders: OrderRecord) -> Iterator[str]:
+    """A client's key has one order, by whatever id, and an order begins once."""
+    # That ids derive from keys is the service's own rule: here keys are counted as if they did not.
+    places: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for order in orders.histories.values():
+        if order.terms is not None:
+            places[order.terms.account_id, order.terms.client_order_id].append(order.order_id)
+        if order.beginnings > 1:
+            yield Doubled(f"order {order.order_id} begins {order.beginnings} times: {' '.join(order.types)}")
+        elif not order.begins:
+            yield f"order {order.order_id} begins with {order.types[0]}"
+    for key, found in places.items():
+        if len(found) > 1:
+            yield Doubled(f"key {key} has {len(found)} orders: {', '.join(sorted(found))}")
+
+
 def histories(orders: OrderRecord) -> Iterator[str]:
-    """Each stream is whole, begins once, and folds to its read model; fills count once, everywhere."""
+    """Each stream is whole and folds to its read model; fills count once, everywhere."""
     fills: Counter[tuple[str, str]] = Counter()
     for order in orders.histories.values():
         fills.update(told.key for told in order.told)

@@ -75,6 +75,16 @@ class OrderHistory:
     was_unknown: bool = False
 
     @property
+    def begins(self) -> bool:
+        """Whether its first event is one that an order may begin with."""
+        return self.types[0] in _BEGINNINGS
+
+    @property
+    def beginnings(self) -> int:
+        """How many of its events are of that kind."""
+        return sum(name in _BEGINNINGS for name in self.types)
+
+    @property
     def filled_quantity(self) -> Decimal:
         """The sum of its fills."""
         return sum((quantity for quantity, _ in self.fills.values()), Decimal(0))

@@ -21,6 +21,7 @@ from tests.e2e.crash.agreeing_orders import (
     agreeing,
     exposure,
     fill,
+    history,
     reservation,
 )
 from tests.e2e.crash.client import Failure
@@ -86,6 +87,24 @@ def do_a_replace_that_was_refused(it: Records) -> None:
 
 def leave_replace_reserved(it: Records) -> None:
     it.risk.reservations[RESTING] = replace(it.risk.reservations[RESTING], pending="{}")
+
+
+def accept_a_key_twice(it: Records) -> None:
+    """An order of an id of its own, which nobody was told of: only its key says that it is the same."""
+    again = history("o-again", ["OrderAccepted"], order_pb2.ORDER_STATE_PENDING_NEW, "10", 9)
+    assert again.terms is not None
+    again.terms.client_order_id = f"k-{RESTING}"
+    it.orders.histories[again.order_id] = again
+
+
+def begin_twice(it: Records) -> None:
+    order = it.orders.histories[RESTING]
+    order.types[1] = "OrderAccepted"
+
+
+def begin_in_the_middle(it: Records) -> None:
+    order = it.orders.histories[RESTING]
+    order.types[0] = "OrderRouted"
 
 
 def invent_order(it: Records) -> None:
@@ -203,6 +222,9 @@ def test_a_limit_that_is_set_again_to_what_it_is_is_no_finding() -> None:
         (do_what_was_refused, "was told that nothing was persisted"),
         (do_a_replace_that_was_refused, "is recorded 1 times, and its client was told"),
         (leave_replace_reserved, "is not settled"),
+        (accept_a_key_twice, "has 2 orders: o-again, o-resting"),
+        (begin_twice, "o-resting begins 2 times"),
+        (begin_in_the_middle, "o-resting begins with OrderRouted"),
         (invent_order, "which no client used"),
         (skip_version, "versions [1, 2, 3, 5]"),
         (count_fill_twice, "counts fills twice"),
