@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import uuid
 from collections import deque
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +19,8 @@ from cli.rpcs import Request, Response, Rpc
 from kernel.errors import TrademeshError
 from mesh.local.harness import LocalMesh
 from mesh.local.outside import door
+from tests.chaos.followed import BrokenStreamError, Followed
+from tests.chaos.socket_reads import SocketError, SocketReads
 from tests.e2e.crash.client import RETRIED, Ledger, answered_order, call_failure
 from tests.e2e.crash.holdings_audit import CURRENCY, Deposits
 from tests.e2e.crash.holdings_record import CASH, Asset, Deposit
@@ -34,6 +38,15 @@ INSTRUMENTS = ("AAPL", "MSFT", "NVDA", "BTC-USD")
 AT_VENUE_SECONDS = 1.5
 LOOK_SECONDS = 0.05
 AMOUNTS = ("1000", "250000.5")
+READS: Mapping[str, Mapping[str, Any]] = {
+    "trademesh.oms.v1.OrderService/ListOrders": {"account_id": ACCOUNTS[0], "page_size": 1},
+    "trademesh.risk.v1.RiskService/GetRiskState": {"account_id": ACCOUNTS[0]},
+    "trademesh.marketdata.v1.MarketDataService/BatchGetQuotes": {"instrument_ids": list(INSTRUMENTS)},
+    "trademesh.custody.v1.CustodyService/ListBalances": {"account_id": ACCOUNTS[0]},
+    "trademesh.portfolio.v1.PortfolioService/GetPortfolio": {"account_id": ACCOUNTS[0]},
+    "trademesh.reporting.v1.ReportingService/ListReports": {},
+}
+"""One of each service that the gateway calls."""
 
 # The user may do all of it, so a denial is no service's answer either.
 _UNANSWERED = RETRIED | {"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "INTERNAL"}
@@ -73,14 +86,19 @@ class Calls:
         credentials = grpc.ssl_channel_credentials(entrance.authority_file.read_bytes())
         self.channel = grpc.aio.secure_channel(entrance.edge, credentials, options=_OPTIONS)
         self.ledger = Ledger()
-        self._load = Load(source, name)
-        self._random = source
+        # Each kind has its own, so that what one draws does not hang on how far the others have come.
+        self._dice = {kind: random.Random(source.getrandbits(64)) for kind in ("order", "replace", "cancel", "deposit")}
+        self._load = Load(self._dice["order"], name)
+        self._prices = Load(self._dice["replace"], name)
         self._deposits = deposits
         self._open: dict[str, Command] = {}
         self._depositing: tuple[str, Deposit] | None = None
         self.placed: deque[order_pb2.Order] = deque(maxlen=400)
         self.replaced: deque[order_pb2.Order] = deque(maxlen=400)
         self._sent: deque[order_pb2.Order] = deque(maxlen=4)
+        tls = ssl.create_default_context(cafile=str(entrance.authority_file))
+        self.followed = Followed(self.channel, self._bearer, ACCOUNTS[0])
+        self._sockets = SocketReads(entrance.edge, tls, self._bearer, READS)
 
     async def call(self, rpc: Rpc[Request, Response], request: Request, *, principal: str = TRADER.principal) -> Response:
         """Call once.
@@ -90,12 +108,9 @@ class Calls:
             grpc.aio.AioRpcError: a service refused.
         """
         method: Any = self.channel.unary_unary(rpc.path, rpc.request_type.SerializeToString, rpc.response_type.FromString)
+        header = await asyncio.to_thread(self._bearer, principal)
         try:
-            token = await asyncio.to_thread(self._tokens[principal].token)
-        except TrademeshError as error:
-            raise NoAnswerError("UNAUTHENTICATED", "", f"no token: {error}") from error
-        try:
-            answer: Response = await method(request, timeout=CALL_SECONDS, metadata=(("authorization", f"Bearer {token.text}"),))
+            answer: Response = await method(request, timeout=CALL_SECONDS, metadata=(header,))
         except grpc.aio.AioRpcError as error:
             failure = call_failure(error)
             if failure.code in _UNANSWERED:
@@ -150,13 +165,16 @@ class Calls:
             await asyncio.sleep(LOOK_SECONDS)
         if self._sent and self._sent[0] is order:
             self._sent.popleft()
+        if state not in _AT_VENUE | {order_pb2.ORDER_STATE_CANCELED}:
+            raise NoAnswerError("FAILED_PRECONDITION", "", f"order {order.order_id} is {order_pb2.OrderState.Name(state)}")
         return True
 
     async def deposit(self) -> bool:
         """Put some cash in."""
         if self._depositing is None:
-            key = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
-            self._depositing = key, Deposit(self._random.choice(ACCOUNTS), Asset(CASH, CURRENCY), Decimal(self._random.choice(AMOUNTS)))
+            dice = self._dice["deposit"]
+            key = str(uuid.UUID(int=dice.getrandbits(128), version=4))
+            self._depositing = key, Deposit(dice.choice(ACCOUNTS), Asset(CASH, CURRENCY), Decimal(dice.choice(AMOUNTS)))
             self._deposits.asked[key] = self._depositing[1]
         key, deposit = self._depositing
         request = custody_service_pb2.CreateDepositRequest(
@@ -187,16 +205,45 @@ class Calls:
         await self.call(rpcs.LIST_REPORTS, reporting_service_pb2.ListReportsRequest(), principal=OPERATIONS.principal)
         return True
 
+    async def stream(self) -> bool:
+        """See a sign of life of the stream that is followed all the while."""
+        try:
+            await self.followed.sign()
+        except BrokenStreamError as error:
+            raise NoAnswerError(error.code, "", str(error)) from error
+        return True
+
+    async def socket(self) -> bool:
+        """Read from every service over a socket."""
+        try:
+            await self._sockets.round(CALL_SECONDS)
+        except SocketError as error:
+            raise NoAnswerError("UNAVAILABLE", "", str(error)) from error
+        return True
+
+    async def close(self) -> None:
+        """End the stream, and close the connections."""
+        await self.followed.close()
+        await self._sockets.close()
+        await self.channel.close()
+
     @property
     def unanswered(self) -> list[str]:
         """What was asked and never answered, by kind."""
         return [*self._open, *(["deposit"] if self._depositing else [])]
 
+    def _bearer(self, principal: str = TRADER.principal) -> tuple[str, str]:
+        try:
+            return "authorization", f"Bearer {self._tokens[principal].token().text}"
+        except TrademeshError as error:
+            raise NoAnswerError("UNAUTHENTICATED", "", f"no token: {error}") from error
+
     def _change(self, order: order_pb2.Order, kind: type[Replace] | type[Cancel]) -> Command:
-        key = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        dice = self._dice["replace" if kind is Replace else "cancel"]
+        key = str(uuid.UUID(int=dice.getrandbits(128), version=4))
         request = kind(account_id=order.account_id, order_id=order.order_id, request_id=key)
         if isinstance(request, Replace):
-            request.limit_price = self._load.other_price(order)
+            request.limit_price = self._prices.other_price(order)
         return Command(order.account_id, key, request)
 
     async def _command(self, kind: str, draw: Any) -> order_pb2.Order | None:

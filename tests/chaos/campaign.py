@@ -51,7 +51,10 @@ class Campaign:
         if reason:
             self._say(f"{fault.name}: not run: {reason}")
             return Outcome(fault, not_run=reason)
-        world, known = self._world(fault.stage)
+        try:
+            world, known = self._world(fault.stage)
+        except Exception as error:  # noqa: BLE001 (a mesh that does not start is this fault's finding, and no reason to try no other)
+            return self._ended(Outcome(fault, findings=[f"no mesh: {type(error).__name__}: {error}"]))
         self._say(f"{fault.name}: {fault.what} ({', '.join(targets)}); load average {os.getloadavg()[0]:.1f}")
         outcome = await tried(fault, targets, world, known, self._seed)
         for finding in outcome.findings[:20]:
@@ -59,7 +62,15 @@ class Campaign:
         if outcome.findings:
             self._say("".join(f"  . {note}\n" for note in world.notes[-60:]).rstrip())
         if outcome.findings or fault.stage.for_each:
+            return self._ended(outcome)
+        return outcome
+
+    def _ended(self, outcome: Outcome) -> Outcome:
+        """End the mesh after a fault; what cannot be ended is a finding."""
+        try:
             self._end()
+        except Exception as error:  # noqa: BLE001 (the next fault has a mesh of its own)
+            outcome.findings.append(f"the mesh does not end: {type(error).__name__}: {error}")
         return outcome
 
     def _world(self, stage: Stage) -> tuple[World, Known]:

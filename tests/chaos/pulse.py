@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,8 +18,9 @@ from tests.chaos.calls import CALL_SECONDS, Calls, NoAnswerError
 
 BEAT_SECONDS = 0.1
 CHANGE_SECONDS = 0.3
+"""Of changes, so that there are orders to cancel while none can be placed, and of sockets, which are six calls each."""
 STOCK = 60
-"""Orders that rest before the first beat. Changes come more rarely than orders: there are some to cancel while none can be placed."""
+"""Orders that rest before the first beat."""
 IN_A_ROW = 3
 """So many successes after the last failure make a kind well again."""
 STOCK_SECONDS = 60.0
@@ -27,7 +29,11 @@ LOOK_SECONDS = 0.02
 
 ORDER, REPLACE, CANCEL, READ, VENUE = "order", "replace", "cancel", "read", "venue"
 DEPOSIT, POSITIONS, QUOTES, REPORTS = "deposit", "positions", "quotes", "reports"
-KINDS = (ORDER, REPLACE, CANCEL, READ, VENUE, DEPOSIT, POSITIONS, QUOTES, REPORTS)
+STREAM, SOCKET = "stream", "socket"
+KINDS = (ORDER, REPLACE, CANCEL, READ, VENUE, DEPOSIT, POSITIONS, QUOTES, REPORTS, STREAM, SOCKET)
+
+
+_RARE = frozenset({REPLACE, CANCEL, SOCKET})
 
 
 class NotRecoveredError(Exception):
@@ -43,16 +49,25 @@ class Beat:
     failure: str = ""
 
 
-def recovery_of(beats: Sequence[Beat], since: float) -> float | None:
-    """Return how long after `since` the first success ended that no failure followed; 0 where none failed, None while it is too early."""
+def well(beats: Sequence[Beat], since: float) -> bool:
+    """Say whether the last calls succeeded, enough of them that began after `since`; what still hangs is not among them."""
     first = len(beats)
-    while first and not beats[first - 1].failure and beats[first - 1].ended >= since:
+    while first and not beats[first - 1].failure:
         first -= 1
-    row = [beat for beat in beats[first:] if beat.began >= since]
-    if len(row) < IN_A_ROW:
-        return None
-    failed = first > 0 and beats[first - 1].failure and beats[first - 1].ended >= since
-    return beats[first].ended - since if failed else 0.0
+    return sum(beat.began >= since for beat in beats[first:]) >= IN_A_ROW
+
+
+def outage_of(beats: Sequence[Beat], since: float, until: float) -> float:
+    """Return how long after `since` the first success ended that followed the last failure from then on; 0 where none failed.
+
+    Failures count by when they ended, up to `until`, and the call that was under way at `since` counts too. Where no success followed, the
+    last failure's end stands for it.
+    """
+    failed = [number for number, beat in enumerate(beats) if beat.failure and since <= beat.ended < until]
+    if not failed:
+        return 0.0
+    after = next((beat for beat in beats[failed[-1] + 1 :] if not beat.failure), beats[failed[-1]])
+    return after.ended - since
 
 
 class Pulse:
@@ -60,12 +75,11 @@ class Pulse:
 
     Args:
         calls: who calls.
-        quiet: kinds that this mesh cannot answer.
     """
 
-    def __init__(self, calls: Calls, *, quiet: frozenset[str] = frozenset()) -> None:
+    def __init__(self, calls: Calls) -> None:
         self.calls = calls
-        tries: dict[str, Callable[[], Awaitable[bool]]] = {
+        self._tries: dict[str, Callable[[], Awaitable[bool]]] = {
             ORDER: calls.order,
             REPLACE: calls.replace,
             CANCEL: calls.cancel,
@@ -75,8 +89,9 @@ class Pulse:
             POSITIONS: calls.positions,
             QUOTES: calls.quotes,
             REPORTS: calls.reports,
+            STREAM: calls.stream,
+            SOCKET: calls.socket,
         }
-        self._tries = {kind: attempt for kind, attempt in tries.items() if kind not in quiet}
         self.beats: dict[str, list[Beat]] = defaultdict(list)
         self._ending = asyncio.Event()
         self.unanswered: list[str] = []
@@ -98,26 +113,24 @@ class Pulse:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
-        await self.calls.channel.close()
+        await self.calls.close()
         self.unanswered = self.calls.unanswered
         if error is None:
             for task in done:
                 task.result()
 
-    async def recovered(self, since: float, *, timeout_seconds: float) -> float:
-        """Return how long after `since`, on the monotonic clock, every kind of call succeeds again, 0 where none failed.
+    async def recovered(self, since: float, *, timeout_seconds: float) -> None:
+        """Return once every kind of call succeeds, and has for some calls since `since`, on the monotonic clock.
+
+        Which is no proof that none will fail any more: `outage` says how long it took, when more is known.
 
         Raises:
             NotRecoveredError: not in time.
         """
         deadline = time.monotonic() + timeout_seconds
-        while True:
-            found = {kind: recovery_of(self.beats[kind], since) for kind in self._tries}
-            known = [seconds for seconds in found.values() if seconds is not None]
-            if len(known) == len(found):
-                return max(known)
+        while missing := [kind for kind in self._tries if not well(self.beats[kind], since)]:
             if time.monotonic() > deadline:
-                missing = [f"{kind} ({self._last_failure(kind)})" for kind, seconds in found.items() if seconds is None]
+                missing = [f"{kind} ({self._last_failure(kind)})" for kind in missing]
                 raise NotRecoveredError(f"after {timeout_seconds:g} s still not well: {', '.join(missing)}")
             for task in self._tasks:
                 if task.done():
@@ -128,10 +141,15 @@ class Pulse:
         """Return the calls of a kind that began after `since`, on the monotonic clock, and have ended."""
         return [beat for beat in self.beats[kind] if beat.began >= since]
 
-    def failures(self, since: float) -> dict[str, Counter[str]]:
-        """Return why calls that ended after `since` were not answered, by kind."""
+    def outage(self, since: float, until: float) -> float:
+        """Return how long after `since` the last kind of call succeeded again, by failures up to `until`; 0 where none failed."""
+        return max((outage_of(self.beats[kind], since, until) for kind in self._tries), default=0.0)
+
+    def failures(self, since: float, until: float = math.inf) -> dict[str, Counter[str]]:
+        """Return why calls that ended after `since`, and before `until`, were not answered, by kind."""
         found = {
-            kind: Counter(beat.failure for beat in beats if beat.ended >= since and beat.failure) for kind, beats in self.beats.items()
+            kind: Counter(beat.failure for beat in beats if since <= beat.ended < until and beat.failure)
+            for kind, beats in self.beats.items()
         }
         return {kind: failures for kind, failures in found.items() if failures}
 
@@ -155,4 +173,4 @@ class Pulse:
                 self.beats[kind].append(Beat(began, time.monotonic(), failure))
             if self._ending.is_set() and not failure:
                 return
-            await asyncio.sleep(CHANGE_SECONDS if kind in (REPLACE, CANCEL) else BEAT_SECONDS)
+            await asyncio.sleep(BEAT_SECONDS if kind not in _RARE else CHANGE_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter
@@ -58,6 +59,7 @@ class Outcome:
 
     Attributes:
         not_run: why it was not tried; empty where it was.
+        runs: how many targets it struck.
         commands: how many were entered.
         acknowledged: how many of them were answered.
         failures: calls of the pulse that nobody answered, by kind.
@@ -66,6 +68,7 @@ class Outcome:
 
     fault: Fault
     not_run: str = ""
+    runs: int = 0
     commands: int = 0
     acknowledged: int = 0
     recoveries: dict[str, float] = field(default_factory=dict)
@@ -89,25 +92,44 @@ class Outcome:
         return sum(isinstance(finding, AboveLimit) for finding in self.findings)
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """When a target was struck, on the monotonic clock: before the injection began, when the fault was there, when its healing began."""
+
+    target: str
+    struck: float
+    began: float
+    healing: float
+
+
 async def tried(fault: Fault, targets: Sequence[str], world: World, known: Known, seed: int) -> Outcome:
     """Try a fault on each of these targets in turn, then let the auditor at the mesh. A fault that is not outlived is a finding."""
-    outcome, source = Outcome(fault), random.Random(f"{seed}/{fault.name}")
-    name = f"{fault.name}-{source.getrandbits(24):06x}"
-    calls = Calls(world.mesh, source, f"p-{name}", known.deposits)
-    clients, pulse = Clients(world.mesh, TRADER, source), Pulse(calls)
+
+    def dice(purpose: str) -> random.Random:
+        # Each purpose has its own: how far one has drawn hangs on the machine's timing, and must not decide what another draws.
+        return random.Random(f"{seed}/{fault.name}/{purpose}")
+
+    outcome, name = Outcome(fault), f"{fault.name}-{dice('name').getrandbits(24):06x}"
+    calls = Calls(world.mesh, dice("pulse"), f"p-{name}", known.deposits)
+    clients, pulse = Clients(world.mesh, TRADER, dice("clients")), Pulse(calls)
+    runs: list[_Run] = []
     try:
-        async with clients, OperationsDesk(world.mesh, source) as desk:
+        async with clients, OperationsDesk(world.mesh, dice("desk")) as desk:
             desk.deposits = known.deposits
+            load = Load(dice("load"), name)
             try:
                 async with pulse:
-                    scene, load = Scene(world, pulse, source, clients.ledger), Load(source, name)
                     for target in targets:
                         world.note(f"{fault.name}: {target}")
-                        workload = Workload(world.mesh, clients, desk, load, source, walk_away=fault.walk_away)
-                        await _struck(fault, target, scene, workload, outcome)
+                        scene = Scene(world, pulse, dice(f"strike/{target}"), clients.ledger)
+                        workload = Workload(world.mesh, clients, desk, load, dice(f"work/{target}"), walk_away=fault.walk_away)
+                        if not await _struck(fault, target, scene, workload, outcome, runs):
+                            break
             finally:
                 if not fault.spoils:
+                    _judge(fault, runs, pulse, world, outcome)
                     outcome.findings += [f"a call of kind {kind} was never answered" for kind in pulse.unanswered]
+                outcome.findings += [f"a stream: {text}" for text in calls.followed.faults]
                 for ledger in (clients.ledger, calls.ledger):
                     known.learn(ledger)
                     outcome.commands += len(ledger.commands)
@@ -121,55 +143,66 @@ async def tried(fault: Fault, targets: Sequence[str], world: World, known: Known
     return outcome
 
 
-async def _struck(fault: Fault, target: str, scene: Scene, workload: Workload, outcome: Outcome) -> None:
+async def _struck(fault: Fault, target: str, scene: Scene, workload: Workload, outcome: Outcome, runs: list[_Run]) -> bool:
+    """Strike one target, and return whether the mesh is well enough for the next."""
     await scene.pulse.recovered(time.monotonic(), timeout_seconds=STEADY_SECONDS_MAX)
     workload.resting = await strike.resting(scene.world)
     async with workload:
         await workload.moment()
+        struck = time.monotonic()
         async with fault.inject(scene, target):
             began = time.monotonic()
             scene.note(f"{target}: the fault is there")
-            recovery = await _outlasted(fault, target, scene, began, outcome) if fault.outlasted else 0.0
+            outcome.runs += 1
+            if fault.outlasted:
+                outcome.findings += await _outlasted(fault, target, scene, began)
             outcome.findings += [f"{target}: {finding}" for finding in await fault.during(scene, target)]
             if fault.spoils:
-                outcome.recoveries[target] = 0.0
                 raise _SpoiledError
             await asyncio.sleep(max(0.0, began + fault.hold_seconds - time.monotonic()))
             healing = time.monotonic()
-        healed = await scene.pulse.recovered(healing, timeout_seconds=RECOVERY_SECONDS_MAX)
+        runs.append(_Run(target, struck, began, healing))
+        try:
+            await scene.pulse.recovered(healing, timeout_seconds=RECOVERY_SECONDS_MAX)
+        except NotRecoveredError as error:
+            outcome.findings.append(Late(f"{target}: {error}"))
+            return False
     await scene.returned()
-    if not fault.outlasted:
-        recovery = healed
-    scene.note(f"{target}: well again after {recovery:.2f} s")
     outcome.findings += [f"{target}: {finding}" for finding in scene.findings]
-    scene.findings = []
     outcome.measured |= {f"{target}.{name}": value for name, value in scene.measured.items()}
-    scene.measured = {}
-    outcome.recoveries[target] = recovery
-    _judge(fault, target, scene, outcome, began, recovery)
+    return True
 
 
-async def _outlasted(fault: Fault, target: str, scene: Scene, began: float, outcome: Outcome) -> float:
-    """Return when calls succeeded again while the fault still held. One that is not outlasted is healed and audited all the same."""
+async def _outlasted(fault: Fault, target: str, scene: Scene, began: float) -> list[str]:
+    """Wait until calls succeed again while the fault still holds. One that is not outlasted is healed and audited all the same."""
     patience = max(4 * fault.objective_seconds, fault.hold_seconds)
     try:
-        return await scene.pulse.recovered(began, timeout_seconds=patience)
+        await scene.pulse.recovered(began, timeout_seconds=patience)
     except NotRecoveredError as error:
-        outcome.findings.append(Late(f"{target}: not outlasted: {error}"))
-        return time.monotonic() - began
+        return [Late(f"{target}: not outlasted: {error}")]
+    return []
 
 
-def _judge(fault: Fault, target: str, scene: Scene, outcome: Outcome, began: float, recovery: float) -> None:
-    failed = scene.pulse.failures(began)
-    for kind, failures in failed.items():
-        outcome.failures[kind] += failures.total()
-        scene.note(f"{target}: {kind}: {dict(failures.most_common(3))}")
-    if recovery > fault.objective_seconds:
-        outcome.findings.append(Late(f"{target}: recovered in {recovery:.1f} s, the objective is {fault.objective_seconds:g} s"))
-    for kind in sorted(fault.unnoticed & failed.keys()):
-        only_late = all(text.startswith("DEADLINE_EXCEEDED") for text in failed[kind])
-        text = f"{target}: {failed[kind].total()} calls of kind {kind} failed: {dict(failed[kind].most_common(3))}"
-        outcome.findings.append(Late(text) if only_late else text)
+def _judge(fault: Fault, runs: Sequence[_Run], pulse: Pulse, world: World, outcome: Outcome) -> None:
+    """Hold each run to its objective, by all that happened until the next target was struck."""
+    for number, run in enumerate(runs):
+        until = runs[number + 1].struck if number + 1 < len(runs) else math.inf
+        recovery = pulse.outage(run.healing, until)
+        if fault.outlasted:
+            # One that holds for a while is outlasted in that time; one that strikes once heals itself.
+            recovery = max(pulse.outage(run.began, run.healing), recovery) if fault.hold_seconds else pulse.outage(run.began, until)
+        outcome.recoveries[run.target] = recovery
+        world.note(f"{run.target}: well again after {recovery:.2f} s")
+        failed = pulse.failures(run.struck, until)
+        for kind, failures in failed.items():
+            outcome.failures[kind] += failures.total()
+            world.note(f"{run.target}: {kind}: {dict(failures.most_common(3))}")
+        if recovery > fault.objective_seconds:
+            outcome.findings.append(Late(f"{run.target}: recovered in {recovery:.1f} s, the objective is {fault.objective_seconds:g} s"))
+        for kind in sorted(fault.unnoticed & failed.keys()):
+            only_late = all(text.startswith("DEADLINE_EXCEEDED") for text in failed[kind])
+            text = f"{run.target}: {failed[kind].total()} calls of kind {kind} failed: {dict(failed[kind].most_common(3))}"
+            outcome.findings.append(Late(text) if only_late else text)
 
 
 def _leaves(errors: BaseExceptionGroup[BaseException]) -> list[BaseException]:

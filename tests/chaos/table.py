@@ -24,14 +24,14 @@ def verdict(outcome: Outcome) -> str:
 def table(outcomes: Sequence[Outcome]) -> Table:
     """Return a row for each fault."""
     found = Table(title="Chaos")
-    for name in ("fault", "runs", "load", "acknowledged", "lost", "duplicated", "recovery s", "objective s", "verdict"):
+    for name in ("fault", "runs", "load", "acknowledged", "calls failed", "lost", "duplicated", "recovery s", "objective s", "verdict"):
         found.add_column(name, justify="left" if name in ("fault", "verdict") else "right")
     for outcome in outcomes:
         slowest = max(outcome.recoveries, key=lambda target: outcome.recoveries[target], default="")
         shown = f"{outcome.recoveries[slowest]:.2f} ({slowest})" if slowest else "-"
-        counts = (outcome.commands, outcome.acknowledged, outcome.lost, outcome.duplicated)
+        counts = (outcome.commands, outcome.acknowledged, outcome.failures.total(), outcome.lost, outcome.duplicated)
         objective = f"{outcome.fault.objective_seconds:g}"
-        found.add_row(outcome.fault.name, str(len(outcome.recoveries)), *map(str, counts), shown, objective, verdict(outcome))
+        found.add_row(outcome.fault.name, str(outcome.runs), *map(str, counts), shown, objective, verdict(outcome))
     return found
 
 
@@ -40,8 +40,9 @@ def summary(outcomes: Sequence[Outcome], self_tests: SelfTests) -> dict[str, obj
     run = [outcome for outcome in outcomes if not outcome.not_run]
     return {
         "faults": len(run),
-        "runs": sum(len(outcome.recoveries) for outcome in run),
+        "runs": sum(outcome.runs for outcome in run),
         "acknowledged": sum(outcome.acknowledged for outcome in run),
+        "calls_failed": sum(outcome.failures.total() for outcome in run),
         "lost": sum(outcome.lost for outcome in run),
         "duplicated": sum(outcome.duplicated for outcome in run),
         "limit_breaches": sum(outcome.limit_breaches for outcome in run),
@@ -60,5 +61,5 @@ def line(outcomes: Sequence[Outcome], self_tests: SelfTests) -> str:
 
 def passed(outcomes: Sequence[Outcome], self_tests: SelfTests) -> bool:
     """Say whether something was tried, nothing was violated, and the auditor saw all that was planted."""
-    tried_any = any(outcome.recoveries for outcome in outcomes)
+    tried_any = any(outcome.runs for outcome in outcomes)
     return tried_any and self_tests.caught == self_tests.planted and not any(outcome.findings for outcome in outcomes)

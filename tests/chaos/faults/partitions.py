@@ -22,7 +22,7 @@ from mesh.local.sidecar import CONTROL, GRPC_PORT
 from mesh.local.topology import sidecar_name
 from tests.chaos.fault import Fault
 from tests.chaos.firewall import Drop, dropped, permitted
-from tests.chaos.pulse import CANCEL, DEPOSIT, ORDER, POSITIONS, QUOTES, READ, REPLACE, REPORTS, VENUE
+from tests.chaos.pulse import CANCEL, DEPOSIT, ORDER, POSITIONS, QUOTES, READ, REPLACE, REPORTS, SOCKET, STREAM, VENUE
 from tests.chaos.scene import Scene
 
 NOTICED_SECONDS_MAX = 2.5
@@ -40,11 +40,13 @@ PAIRS = (
     ORDERS_VENUE,
 )
 MAY_FAIL: Mapping[str, frozenset[str]] = {
-    "edge->svc_oms": frozenset({ORDER, REPLACE, CANCEL, READ, VENUE}),
+    "edge->svc_oms": frozenset({ORDER, REPLACE, CANCEL, READ, VENUE, STREAM}),
     "edge->svc_custody": frozenset({DEPOSIT}),
     "edge->svc_marketdata": frozenset({QUOTES}),
     "edge->svc_portfolio": frozenset({POSITIONS}),
     "edge->svc_reporting": frozenset({REPORTS}),
+    "edge->svc_gateway": frozenset({SOCKET}),
+    **{f"svc_gateway->{callee}": frozenset({SOCKET}) for callee in CALLEES["svc_gateway"]},
     ORDERS_RISK: frozenset({ORDER, REPLACE, VENUE}),
     RISK_PRICES: frozenset({ORDER, REPLACE, VENUE}),
     ORDERS_VENUE: frozenset({VENUE}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -72,12 +73,13 @@ async def test_what_a_machine_does_not_permit_is_not_run_and_not_passed() -> Non
 
 
 def test_findings_are_counted_by_their_kind() -> None:
-    outcome = Outcome(FAULT, recoveries={"one": 0.5, "two": 2.345}, acknowledged=7)
+    outcome = Outcome(FAULT, runs=2, recoveries={"one": 0.5, "two": 2.345}, acknowledged=7, failures=Counter(order=2, read=1))
     outcome.findings += [Lost("an order"), Doubled("a fill"), Doubled("another"), AboveLimit("an approval"), "something else"]
     assert json.loads(line([outcome], ALL_CAUGHT)) == {
         "faults": 1,
         "runs": 2,
         "acknowledged": 7,
+        "calls_failed": 3,
         "lost": 1,
         "duplicated": 2,
         "limit_breaches": 1,
@@ -91,6 +93,6 @@ def test_findings_are_counted_by_their_kind() -> None:
 
 
 def test_an_auditor_that_misses_a_plant_passes_nothing() -> None:
-    outcome = Outcome(FAULT, recoveries={"one": 0.5})
+    outcome = Outcome(FAULT, runs=1, recoveries={"one": 0.5})
     assert passed([outcome], ALL_CAUGHT)
     assert not passed([outcome], SelfTests(2, 1, ("a lost order",)))
