@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import random
 import uuid
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from kernel.errors import TrademeshError
+from kernel.errors import AbortedError, DeadlineExceededError, OutcomeUnknownError, ResourceExhaustedError, UnavailableError
 from mesh.local.harness import LocalMesh
 from mesh.local.operator import Caller, Operator
 from mesh.local.seed_data import TENANT
@@ -25,13 +24,21 @@ WAVE = 60
 CHANGES_EACH = 20
 PAUSE_SECONDS = 0.2
 LIMIT_SECONDS = 0.4
+LIMIT_MOVES_SECONDS_MAX = 15.0
+"""The first move of the limit is over so soon, on a mesh that is well."""
 TIGHT = ACCOUNTS[-1]
 """Its open exposure runs against its limit all the time, so that two approvals on one moment's room would show."""
 TIGHT_LIMITS = ("1500000", "3000000")
 DEPOSITS = 3
 
+_AWAY = (UnavailableError, DeadlineExceededError, OutcomeUnknownError, ResourceExhaustedError, AbortedError)
+"""What risk may say while parts of the mesh are gone: ask again. Anything else is a refusal, which no fault explains."""
 _OFFICER = Caller("chaos-officer", TENANT, ("admin", "risk-officer", "viewer"))
 _UPDATE_LIMIT = "/trademesh.risk.v1.RiskService/UpdateLimit"
+
+
+class StillLimitError(Exception):
+    """The limit that is to move does not, though nothing has struck yet: no approval would have met another limit than the one before."""
 
 
 class Workload:
@@ -47,6 +54,7 @@ class Workload:
 
     Attributes:
         resting: orders that cancels and replaces are for.
+        limit_moves: how often the account TIGHT has got another limit.
     """
 
     def __init__(
@@ -63,7 +71,8 @@ class Workload:
         self._walk_away = walk_away
         self.resting: Sequence[order_pb2.Order] = ()
         self._left, self._strike = source.randrange(WAVE // 2, 2 * WAVE), asyncio.Event()
-        self._ending = asyncio.Event()
+        self._ending, self._moved, self._last_refusal = asyncio.Event(), asyncio.Event(), "no answer"
+        self.limit_moves = 0
         self._group = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
@@ -82,8 +91,17 @@ class Workload:
             self._clients.on_answer = _nothing
 
     async def moment(self) -> None:
-        """Return at the answer that the seed has drawn."""
+        """Return at the answer that the seed has drawn, the limit having moved: until then the mesh is well.
+
+        Raises:
+            StillLimitError: it does not move.
+        """
         await self._strike.wait()
+        try:
+            async with asyncio.timeout(LIMIT_MOVES_SECONDS_MAX):
+                await self._moved.wait()
+        except TimeoutError:
+            raise StillLimitError(f"the limit of {TIGHT} does not move: {self._last_refusal}") from None
 
     def _count(self) -> None:
         self._left -= 1
@@ -114,8 +132,13 @@ class Workload:
                     request_id=str(uuid.UUID(int=self._random.getrandbits(128), version=4)),
                     comment="chaos",
                 )
-                with contextlib.suppress(TrademeshError):
+                try:
                     await asyncio.to_thread(_update, operator, request)
+                except _AWAY as error:
+                    self._last_refusal = f"{type(error).__name__}: {error}"
+                else:
+                    self.limit_moves += 1
+                    self._moved.set()
                 if self._ending.is_set():
                     return
                 await asyncio.sleep(LIMIT_SECONDS)

@@ -16,6 +16,7 @@ from tests.e2e.crash.read_back import read_back
 from tests.e2e.crash.risk_record import RiskRecord, read_risk_record
 from tests.e2e.crash.venue_record import VenueRecord, read_venue_record
 from tests.e2e.crash.world import World
+from trademesh.error.v1 import error_reason_pb2
 from trademesh.oms.v1 import order_pb2
 
 FINDINGS_SHOWN = 20
@@ -101,9 +102,20 @@ def _summary(evidence: Evidence) -> str:
         f"{sum(history.was_unknown for history in histories)} were unknown",
         f"{never_there} never reached the venue",
         f"{sum(item.reference != '' for history in histories for item in history.told)} busts and corrections",
+        _at_limits(evidence.orders),
         _settlements(evidence.holdings),
     ]
     return "; ".join(parts)
+
+
+def _at_limits(orders: OrderRecord) -> str:
+    rejected = Counter(
+        order.account_id
+        for order in orders.snapshots.values()
+        if any(breach.reason == error_reason_pb2.ERROR_REASON_OPEN_EXPOSURE_EXCEEDED for breach in order.reject.breaches)
+    )
+    who = ", ".join(f"{count} of {name}" for name, count in sorted(rejected.items()))
+    return f"rejected at the limit of open exposure: {who or 'none'}"
 
 
 def _settlements(holdings: HoldingsRecord) -> str:
