@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
-import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,10 +14,10 @@ from cryptography import x509
 from mesh.local.compiler.tls import CURRENT, IDENTITY_FILE
 from mesh.local.edge import EDGE
 from mesh.local.sidecar import certificates
+from tests.chaos import administration
 from tests.chaos.scene import Scene
 
 CONFIGURED_SECONDS_MAX = 15.0
-ANSWER_SECONDS_MAX = 5.0
 LOOK_SECONDS = 0.05
 
 
@@ -38,31 +36,9 @@ def generations(scene: Scene) -> dict[str, str]:
     return {name: generation(scene, name) for name in everybody(scene)}
 
 
-class _Administration(http.client.HTTPConnection):
-    """HTTP over a UNIX socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("envoy", timeout=ANSWER_SECONDS_MAX)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(ANSWER_SECONDS_MAX)
-        self.sock.connect(str(self._path))
-
-
 async def asked(scene: Scene, name: str, path: str) -> Any:
     """Return what the administration of a workload's Envoy answers, a JSON value."""
-    return await asyncio.to_thread(_asked, scene.world.mesh.layout.private(name) / "envoy.sock", path)
-
-
-def _asked(admin: Path, path: str) -> Any:
-    connection = _Administration(admin)
-    try:
-        connection.request("GET", path)
-        return json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
+    return await administration.asked(scene.world.mesh, name, path)
 
 
 async def configured(scene: Scene, names: Iterable[str], condition: Callable[[str], bool]) -> None:
