@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +18,7 @@ from mesh.local.options import Options
 from mesh.local.sidecar import CONTROL
 from mesh.local.topology import sidecar_name
 from tests.chaos import manifests, sidecars
+from tests.chaos.envoy_stats import sidecar_stats
 from tests.chaos.fault import Fault
 from tests.chaos.faults.kills import NO_CALL
 from tests.chaos.impostor import Impostor, TurnedAwayError
@@ -107,9 +109,7 @@ async def expired(scene: Scene, target: str) -> list[str]:
     first = time.monotonic() + (min(ends) - now()).total_seconds()
     await asyncio.sleep(max(0.0, first - time.monotonic()))
     scene.note("the first certificate has expired")
-    findings = [
-        f"{kind} failed before: {dict(words)}" for kind, words in scene.pulse.failures(0.0).items() if _all_before(scene, kind, first)
-    ]
+    findings = [f"{kind} failed before: {dict(words)}" for kind in KINDS if (words := _failed_before(scene, kind, first))]
     await asyncio.sleep(max(0.0, lasts + SHUT_SECONDS - time.monotonic()))
     shut = time.monotonic()
     await asyncio.sleep(CONNECTION_SECONDS)
@@ -125,8 +125,10 @@ async def expired(scene: Scene, target: str) -> list[str]:
     return findings
 
 
-def _all_before(scene: Scene, kind: str, moment: float) -> bool:
-    return any(beat.failure and beat.ended < moment for beat in scene.pulse.since(kind, moment - CERTIFICATE_SECONDS))
+def _failed_before(scene: Scene, kind: str, moment: float) -> Counter[str]:
+    """Return the failures of calls that began and ended in a certificate's life before a moment on the monotonic clock."""
+    beats = scene.pulse.since(kind, moment - CERTIFICATE_SECONDS)
+    return Counter(beat.failure for beat in beats if beat.failure and beat.ended < moment)
 
 
 async def _restarted_sidecars(scene: Scene, service: str) -> None:
@@ -136,8 +138,7 @@ async def _restarted_sidecars(scene: Scene, service: str) -> None:
 
 async def _names_refused(scene: Scene, name: str) -> int:
     """Return how many certificates a workload's Envoy has refused for their names."""
-    answer = await sidecars.asked(scene, name, "/stats?format=json&filter=fail_verify_san")
-    return sum(entry["value"] for entry in answer["stats"] if "value" in entry)
+    return sum((await sidecar_stats(scene.world.mesh, name, "fail_verify_san")).values())
 
 
 class WrongName:
