@@ -49,8 +49,8 @@ LOG_READERS = ("svc-oms", "svc-portfolio", "svc-custody", "svc-reporting", "svc-
 CONTROL_PATH = "/trademesh.oms.v1.OrderControlService/"
 OMS_TIMEOUT_SECONDS = 3.0
 CHECKS_BYTES_MAX = 2 * 1024 * 1024
-FEED_LEASE_SECONDS = 2.0
-"""Without a heartbeat for 2 s prices are stale, and every order is refused: when the follower dies, the next must not wait longer."""
+FEED_LEASE_SECONDS = 1.5
+"""Without a heartbeat for 2 s prices are stale, and every order is refused: when the follower dies, the next has to be there by then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ _ON_THE_WAY = frozenset({order_pb2.ORDER_STATE_PENDING_NEW, order_pb2.ORDER_STAT
 _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # which is how long an attempt may take
     ("grpc.max_reconnect_backoff_ms", 250),
 )
 _RPCS: dict[type[Any], Rpc[Any, Any]] = {Create: rpcs.CREATE_ORDER, Cancel: rpcs.CANCEL_ORDER, Replace: rpcs.REPLACE_ORDER}

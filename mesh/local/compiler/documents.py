@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ CLUSTERS_FILE = "clusters.json"
 FILTERS_FILE = "filters.json"
 CONNECTIONS_MAX = 8_192
 """Downstream connections that one sidecar takes."""
+_VERSION_CHARACTERS = 12
 
 Json = dict[str, Any]
 
@@ -120,4 +123,7 @@ def resolved(value: Any, filters: Mapping[str, Json]) -> Any:
 
 
 def _response(kind: str, resources: tuple[Json, ...]) -> Json:
-    return {"resources": [{"@type": f"type.googleapis.com/{kind}", **resource} for resource in resources]}
+    found = [{"@type": f"type.googleapis.com/{kind}", **resource} for resource in resources]
+    # Envoy tells it again (`version_text` of its statistics) once it has taken all of it.
+    version = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:_VERSION_CHARACTERS]
+    return {"version_info": version, "resources": found}

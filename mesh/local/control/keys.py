@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from mesh.local.embedded import write_private
 KEYS_BYTES_MAX = 64 * 1024
 KEYS_MAX = 32
 FETCH_SECONDS_MAX = 2.0
+ANSWER_SECONDS_MAX = 5.0
+"""For the whole answer, each part of which may take `FETCH_SECONDS_MAX`."""
 
 _PUBLIC_TYPES = {"EC", "RSA", "OKP"}
 _PRIVATE_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
@@ -37,9 +40,13 @@ def fetch(address: str) -> bytes:
     """
     if not address.startswith(("http://", "https://")):
         raise KeysError(f"{address} is no HTTP address")
+    content, deadline = b"", time.monotonic() + ANSWER_SECONDS_MAX
     try:
         with urllib.request.urlopen(address, timeout=FETCH_SECONDS_MAX) as answer:  # noqa: S310 (the scheme is checked above)
-            content: bytes = answer.read(KEYS_BYTES_MAX + 1)
+            while len(content) <= KEYS_BYTES_MAX and (part := answer.read1(KEYS_BYTES_MAX + 1 - len(content))):
+                content += part
+                if time.monotonic() > deadline:
+                    raise KeysError(f"{address} has not answered whole after {ANSWER_SECONDS_MAX:g} s")
             return content
     except (OSError, ValueError, urllib.error.URLError) as error:
         raise KeysError(f"{address} does not answer: {error}") from error
@@ -92,15 +99,18 @@ class IssuerKeys:
         self.known = False
         self.current = self._read() or nobody()
 
-    def refresh(self) -> bool:
-        """Fetch the keys; return whether they changed.
+    def ask(self) -> str:
+        """Fetch and check the keys, for `take`; changes nothing, so that another thread may wait for the issuer.
 
         Raises:
-            KeysError: no usable ones came; the last good ones stay.
+            KeysError: no usable ones came.
         """
+        return self.current if self._address is None else check(self._fetch(self._address))
+
+    def take(self, fresh: str) -> bool:
+        """Have these from now on, the issuer's answer; return whether they are others than before."""
         if self._address is None:
             return False
-        fresh = check(self._fetch(self._address))
         self.known = True
         if fresh == self.current:
             return False

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import logging
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +27,22 @@ MANIFEST_ISSUER = "https://issuer.trademesh.local"
 """The issuer in the manifests, for which a local one stands in."""
 
 _EAGER_SECONDS = 1.0
+_DIGEST_CHARACTERS = 12
 _logger = logging.getLogger(__name__)
 
 Now = Callable[[], datetime.datetime]
+
+
+def digest(manifests: Path) -> str:
+    """Return what tells the manifests of a directory from others, as the log names them once they are in force.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(manifests.glob("*.yaml")):
+        whole.update(f"{path.name}\n{path.read_text()}".encode())
+    return whole.hexdigest()[:_DIGEST_CHARACTERS]
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,7 @@ class ControlPlane:
         keys_seconds: how often the issuer's keys are fetched.
         now: the wall clock, with its zone.
         unready: says which instances take no calls now.
+        asking: where the issuer is waited for, which must hold up nothing else.
     """
 
     def __init__(
@@ -65,6 +81,7 @@ class ControlPlane:
         keys_seconds: float,
         now: Now,
         unready: Callable[[], frozenset[str]] = frozenset,
+        asking: Executor | None = None,
     ) -> None:
         self._topology = topology
         self._paths = paths
@@ -81,6 +98,8 @@ class ControlPlane:
         self._manifests: Manifests | None = None
         self._seen: dict[str, tuple[int, int]] = {}
         self._fetch_at = now()
+        self._asking = asking or ThreadPoolExecutor(1, "issuer")
+        self._asked: Future[str] | None = None
         self._complaint = ""
 
     def start(self) -> None:
@@ -120,9 +139,14 @@ class ControlPlane:
         if stamps != self._seen:
             self._seen = stamps
             try:
-                fresh = self._load()
+                before, fresh = digest(self._paths.manifests), self._load()
                 self._write(fresh)
                 self._manifests, changed = fresh, False
+                if before == digest(self._paths.manifests):
+                    # Otherwise they are changing just now, and the next step has all of it.
+                    _logger.info("manifests %s are in force", before)
+            except OSError as error:
+                _logger.warning("the manifests are being changed: %s", error)
             except ManifestError as error:
                 _logger.error("the last good manifests stay in force: %s", error)
         if changed:
@@ -183,10 +207,13 @@ class ControlPlane:
 
     def _refresh_keys(self) -> bool:
         moment = self._now()
-        if moment < self._fetch_at:
+        if self._asked is None and moment >= self._fetch_at:
+            self._asked = self._asking.submit(self._keys.ask)
+        if self._asked is None or not self._asked.done():
             return False
+        asked, self._asked = self._asked, None
         try:
-            changed = self._keys.refresh()
+            changed = self._keys.take(asked.result())
             self._complaint = ""
         except KeysError as error:
             changed = False

@@ -31,6 +31,7 @@ from mesh.local.supervisor import Supervisor
 from mesh.local.topology import Topology, sidecar_name
 from mesh.local.watches import require_watches
 from tests.integration.mesh.application import Application, serving
+from tests.unit.mesh.workloads import Immediate
 
 ISSUER = "http://127.0.0.1:1"
 AUDIENCE = "trademesh"
@@ -159,6 +160,7 @@ async def running(root: Path, instances: Mapping[str, list[str]]) -> AsyncIterat
         keys_seconds=10.0,
         now=lambda: datetime.datetime.now(datetime.UTC),
         unready=lambda: frozenset(unready),
+        asking=Immediate(),
     )
     plane.start()
     plane.step()

@@ -21,7 +21,7 @@ from mesh.local.control.keys import IssuerKeys, KeysError, check, fetch, nobody
 from mesh.local.control.plane import BOOTSTRAP_FILE, ControlPlane, Paths
 from mesh.local.sidecar import MANIFESTS
 from mesh.local.topology import EdgeSite, Topology
-from tests.unit.mesh.workloads import proxy
+from tests.unit.mesh.workloads import Immediate, proxy
 
 URI = "http://127.0.0.1:1/jwks"
 
@@ -93,6 +93,7 @@ class Running:
             keys_seconds=10.0,
             now=self.clock,
             unready=lambda: self.unready,
+            asking=Immediate(),
         )
 
     def called(self, directory: Path) -> list[str]:
@@ -200,10 +201,10 @@ def test_the_last_good_keys_survive_a_restart_while_the_issuer_is_away(tmp_path:
 def test_what_is_no_set_of_public_keys_does_not_replace_one(running: Running, answer: bytes) -> None:
     keys = IssuerKeys(URI, running.kept, running.issuer)
     good = running.issuer.publish()
-    assert keys.refresh()
+    assert keys.take(keys.ask())
     running.issuer.answer = answer
     with pytest.raises(KeysError):
-        keys.refresh()
+        keys.ask()
     assert keys.current == good
 
 
