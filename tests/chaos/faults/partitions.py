@@ -13,26 +13,36 @@ from contextlib import asynccontextmanager
 
 import psutil
 
+from cli import rpcs
 from mesh.local.addresses import edge_address
 from mesh.local.edge import EDGE
 from mesh.local.options import SERVICES
-from mesh.local.parts import EXCHANGE, HOST, ISSUER
-from mesh.local.services import CALLEES
+from mesh.local.parts import EXCHANGE, HOST, ISSUER, FeedLines
+from mesh.local.services import CALLEES, FURTHER_PORTS
 from mesh.local.sidecar import CONTROL, GRPC_PORT
 from mesh.local.topology import sidecar_name
 from tests.chaos.fault import Fault
+from tests.chaos.faults.tokens import KEYS_STAY
 from tests.chaos.firewall import Drop, dropped, permitted
+from tests.chaos.manifests import control_log
 from tests.chaos.pulse import CANCEL, DEPOSIT, ORDER, POSITIONS, QUOTES, READ, REPLACE, REPORTS, SOCKET, STREAM, VENUE
 from tests.chaos.scene import Scene
+from tests.chaos.sidecars import log_since
+from tests.e2e.crash.load import ACCOUNTS
+from trademesh.risk.v1 import risk_service_pb2
 
+CONNECTED_SECONDS_MAX = 5.0
+"""So soon a pair that was parted before is connected again, by the calls that are made all the while."""
 NOTICED_SECONDS_MAX = 2.5
 """A ping each second, later by at most 15 %, and a second for its answer."""
 GIVEN_UP_SECONDS = 10.0
 HOLD_SECONDS = 3.0
+KEYS_HOLD_SECONDS_MAX = 15.0
+"""Keys are fetched every 10 s, each time by a connection of its own, which is given up after 2 s."""
 LOOK_SECONDS = 0.02
 
 ORDERS_RISK, RISK_PRICES, ORDERS_VENUE = "svc_oms->svc_risk", "svc_risk->svc_marketdata", f"svc_oms->{EXCHANGE}"
-KEYS = f"{CONTROL}->{ISSUER}"
+KEYS, EDGE_RISK = f"{CONTROL}->{ISSUER}", f"{EDGE}->svc_risk"
 PAIRS = (
     KEYS,
     *(f"{EDGE}->{callee}" for callee in SERVICES),
@@ -76,7 +86,7 @@ class Partition:
     def __init__(self, way: Way, *, single: bool = False) -> None:
         self._way, self._single = way, single
         self._open: dict[str, set[int]] = {}
-        self._began = 0.0
+        self._began, self._log_offset, self._nothing = 0.0, 0, False
         self._watch: asyncio.Task[list[str]] | None = None
 
     @asynccontextmanager
@@ -85,7 +95,7 @@ class Partition:
         caller, callee = target.split("->")
         # What is reached past the sidecars is called from 127.0.0.1, by whoever calls it.
         callers = {caller: HOST} if callee in _DIRECT else _ends(scene, caller)
-        callees, port = _ends(scene, callee), _port(scene, callee)
+        callees, port = _ends(scene, callee), _port(scene, caller, callee)
         if self._single:
             callers, callees = (dict([scene.random.choice(sorted(ends.items()))]) for ends in (callers, callees))
         sources, destinations = tuple(sorted(callers.values())), tuple(sorted(callees.values()))
@@ -94,12 +104,14 @@ class Partition:
             drops.append(Drop(sources, destinations, f"tcp dport {port}"))
         if self._way is not Way.THERE:
             drops.append(Drop(destinations, sources, f"tcp sport {port}"))
-        self._open = {} if callee in _DIRECT else {name: _connections(scene, name, destinations, port) for name in callers}
+        opened = await _opened(scene, target, callers, destinations, port)
+        # A service gives up what it calls past its sidecar by rules of its own.
+        self._open = {} if callee in _DIRECT else opened
+        self._nothing = target != KEYS and not any(opened.values())
+        self._log_offset = control_log(scene).stat().st_size
         async with dropped(drops):
             self._began = time.monotonic()
-            scene.note(
-                f"cut: {', '.join(callers)} from {', '.join(callees)}, {self._way.value}; open: {sum(map(len, self._open.values()))}"
-            )
+            scene.note(f"cut: {', '.join(callers)} from {', '.join(callees)}, {self._way.value}; open: {sum(map(len, opened.values()))}")
             # At once, and not when somebody comes to look: where the cut is outlasted, that is later.
             self._watch = asyncio.create_task(self._noticed(scene))
             try:
@@ -111,6 +123,10 @@ class Partition:
         """Wait until the cut is noticed, then see who suffers."""
         assert self._watch is not None, "inject first"
         findings = await self._watch
+        if self._nothing:
+            findings.append("nothing was cut: they had no connection")
+        if target == KEYS:
+            findings += await self._keys_missed(scene)
         await asyncio.sleep(max(0.0, self._began + HOLD_SECONDS - time.monotonic()))
         failed = scene.pulse.failures(self._began)
         may_fail = frozenset[str]() if self._single else MAY_FAIL.get(target, frozenset())
@@ -129,9 +145,19 @@ class Partition:
             await asyncio.sleep(LOOK_SECONDS)
         seconds = time.monotonic() - self._began
         if not any(self._open.values()):
+            # Not noticed through a proxy: `during` says whether there was anything to notice.
             return []
         scene.note(f"noticed after {seconds:.2f} s")
         return [f"noticed after {seconds:.2f} s, which is to take {NOTICED_SECONDS_MAX:g} s"] if seconds > NOTICED_SECONDS_MAX else []
+
+    async def _keys_missed(self, scene: Scene) -> list[str]:
+        """Return once the control process could not fetch the issuer's keys: until then no packet has met the cut."""
+        while KEYS_STAY not in log_since(control_log(scene), self._log_offset):
+            if time.monotonic() > self._began + KEYS_HOLD_SECONDS_MAX:
+                return [f"nothing was cut: keys were not missed in {KEYS_HOLD_SECONDS_MAX:g} s"]
+            await asyncio.sleep(LOOK_SECONDS)
+        scene.note(f"keys missed after {time.monotonic() - self._began:.2f} s")
+        return []
 
 
 def _ends(scene: Scene, party: str) -> dict[str, str]:
@@ -147,20 +173,46 @@ def _address(scene: Scene, name: str) -> str:
     return scene.world.mesh.instance(sidecar_name(name)).address.partition(":")[0]
 
 
-def _port(scene: Scene, callee: str) -> int:
-    return int(scene.world.mesh.instance(callee).address.rpartition(":")[2]) if callee in _DIRECT else GRPC_PORT
+def _port(scene: Scene, caller: str, callee: str) -> int:
+    """Return where a caller calls a callee; the edge calls nobody twice, so that a door beside gRPC's is for it."""
+    if callee in _DIRECT:
+        return int(scene.world.mesh.instance(callee).address.rpartition(":")[2])
+    further = FURTHER_PORTS.get(callee, {}) if caller == EDGE else {}
+    return next(iter(further), GRPC_PORT)
 
 
 def _envoy(scene: Scene, name: str) -> psutil.Process:
     return psutil.Process(scene.world.mesh.instance(EDGE if name == EDGE else sidecar_name(name)).pid)
 
 
-def _connections(scene: Scene, name: str, destinations: Iterable[str], port: int) -> set[int]:
-    """Return the local ports of a caller's established connections to these."""
+async def _opened(scene: Scene, target: str, callers: Iterable[str], destinations: Iterable[str], port: int) -> dict[str, set[int]]:
+    """Return the local ports of callers' connections to these, by caller, once there are any; none after a while, or of a pair without."""
+    caller, _, callee = target.partition("->")
+    if target == KEYS:
+        return {}
+    if target == EDGE_RISK:
+        # The only one that no call of the pulse goes by.
+        request = risk_service_pb2.GetRiskStateRequest(account_id=ACCOUNTS[0])
+        for _ in scene.replicas("svc_risk"):
+            await scene.pulse.calls.call(rpcs.GET_RISK_STATE, request)
+    deadline = time.monotonic() + CONNECTED_SECONDS_MAX
+    while True:
+        if callee in _DIRECT:
+            processes = {name: psutil.Process(scene.world.mesh.instance(name).pid) for name in scene.replicas(caller)}
+        else:
+            processes = {name: _envoy(scene, name) for name in callers}
+        found = {name: _connections(process, destinations, port) for name, process in processes.items()}
+        if any(found.values()) or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _connections(process: psutil.Process, destinations: Iterable[str], port: int) -> set[int]:
+    """Return the local ports of a process's established connections to these."""
     wanted = set(destinations)
     return {
         found.laddr.port
-        for found in _envoy(scene, name).net_connections("tcp4")
+        for found in process.net_connections("tcp4")
         if found.status == psutil.CONN_ESTABLISHED and found.raddr.port == port and found.raddr.ip in wanted
     }
 
@@ -169,7 +221,8 @@ def _local_ports(process: psutil.Process) -> set[int]:
     return {found.laddr.port for found in process.net_connections("tcp4") if found.status == psutil.CONN_ESTABLISHED}
 
 
-LINES: Mapping[str, str] = {"A": "26400", "B": "26401", "both": "26400-26401"}
+_A, _B = (line.rpartition(":")[2] for line in (FeedLines.of(HOST).a, FeedLines.of(HOST).b))
+LINES: Mapping[str, tuple[str, ...]] = {"A": (_A,), "B": (_B,), "both": (_A, _B)}
 """Ports of UDP on which market data listens for the venue's two lines."""
 
 
@@ -177,7 +230,7 @@ LINES: Mapping[str, str] = {"A": "26400", "B": "26401", "both": "26400-26401"}
 async def line_cut(scene: Scene, target: str) -> AsyncIterator[None]:
     """Keep a line of the venue's feed from all of its receivers."""
     receivers = tuple(_address(scene, name) for name in scene.replicas("svc_marketdata"))
-    async with dropped([Drop((HOST,), receivers, f"udp dport {LINES[target]}")]):
+    async with dropped([Drop((HOST,), receivers, f"udp dport {{ {', '.join(LINES[target])} }}")]):
         yield
 
 

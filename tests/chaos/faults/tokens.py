@@ -50,7 +50,8 @@ LOOK_SECONDS = 0.25
 
 EDGE_DOOR, SIDECAR_DOOR = "the edge", "a sidecar"
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED.value[0]
-_SAID = "the last known keys of the issuer stay in force"
+KEYS_STAY = "the last known keys of the issuer stay in force"
+"""What the control process writes when it cannot have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ async def kept_keys_count(scene: Scene, target: str) -> list[str]:
     log = control_log(scene)
     offset, deadline = log.stat().st_size, time.monotonic() + 2 * KEYS_SECONDS + CALL_SECONDS
     scene.kill(CONTROL)
-    while _SAID not in log_since(log, offset):
+    while KEYS_STAY not in log_since(log, offset):
         if time.monotonic() > deadline:
             return ["the control process does not say that the issuer is away"]
         await asyncio.sleep(LOOK_SECONDS)
