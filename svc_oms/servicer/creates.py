@@ -208,10 +208,12 @@ def _unknown(cause: TrademeshError) -> OutcomeUnknownError:
 
 
 def answered(item: NewOrder, first: FirstAnswer, *, replayed: bool) -> Outcome:
-    """Return the first answer of a key to the same command, or the refusal of another one."""
+    """Return the first answer of a key to the same command, or the refusal of another one, or of another tenant's caller."""
     order: Order = first.order
     if order.state is OrderState.ABANDONED:
         return abandoned(item.order_id)
+    if order.terms.tenant != item.user.tenant:
+        return foreign_account(order.terms.account_id)
     if order.terms.command_hash != item.command_hash:
         return _reused(item)
     return Created(order_message(order).SerializeToString(), first.position, replayed)
@@ -227,10 +229,16 @@ def _reused(item: NewOrder) -> AlreadyExistsError:
 
 def _following(item: NewOrder, leader: NewOrder, outcome: Outcome) -> Outcome:
     """The answer to a command whose key came twice in one batch."""
+    if item.user.tenant != leader.user.tenant:
+        return _stale()
     if item.command_hash == leader.command_hash:
         return outcome._replace(replayed=True) if isinstance(outcome, Created) else outcome
     if isinstance(outcome, Created):
         return _reused(item)
+    return _stale()
+
+
+def _stale() -> AbortedError:
     return AbortedError(Reason.VERSION_STALE, "another command with this client_order_id was under way; nothing was done")
 
 

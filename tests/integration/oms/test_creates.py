@@ -8,7 +8,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from kernel.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, OutcomeUnknownError, Reason, UnavailableError
+from kernel.errors import (
+    AbortedError,
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+    Reason,
+    UnavailableError,
+)
 from kernel.ids import order_id as derived_order_id
 from kernel.ports import CommitOutcome
 from svc_oms.codec.events import decode
@@ -81,6 +90,27 @@ async def test_a_replay_gets_the_first_answer_whatever_risk_says_today(
     assert isinstance(new, InvalidArgumentError if trouble == "invalid" else UnavailableError)
     reused = await other.create_all([world.order(client_order_id="k", quantity="11")])
     assert [getattr(outcome, "reason", None) for outcome in reused] == [Reason.IDEMPOTENCY_KEY_REUSED]
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_another_tenant_is_told_nothing_of_a_key(replica: Replica, risk: FakeRisk, *, down: bool) -> None:
+    await replica.create(world.order(client_order_id="k"))
+    risk.down = down
+    for quantity in ("10", "11"):
+        with pytest.raises(PermissionDeniedError) as refused:
+            await replica.create(world.order(world.STRANGER, client_order_id="k", quantity=quantity))
+        assert refused.value.reason is Reason.ACCOUNT_NOT_ALLOWED
+
+
+async def test_doubles_of_two_tenants_in_one_batch(replica: Replica) -> None:
+    own, foreign = world.order(client_order_id="k"), world.order(world.STRANGER, client_order_id="k")
+    created, refused = await replica.create_all([own, foreign])
+    assert isinstance(created, Created)
+    assert isinstance(refused, PermissionDeniedError)
+    own, foreign = world.order(client_order_id="l"), world.order(world.STRANGER, client_order_id="l")
+    refused, beside = await replica.create_all([foreign, own])
+    assert isinstance(refused, PermissionDeniedError)
+    assert isinstance(beside, AbortedError), "the stranger's refusal is not the owner's"
 
 
 async def test_a_key_serves_one_command(replica: Replica) -> None:
