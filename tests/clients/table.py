@@ -22,6 +22,7 @@ VERBS = {
     "pages": {"user", "door", "request", "save"},
     "read": {"stream", "user", "door", "request", "until", "save"},
     "break": {"stream"},
+    "follow": {"user", "door", "request", "until"},
 }
 """Which fields a verb may have, beside `verb` and `expect`."""
 

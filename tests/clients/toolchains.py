@@ -35,7 +35,7 @@ class Toolchain:
     Attributes:
         name: of the language and of its folder.
         needs: programs that must be there.
-        steps: commands that build, run in the folder.
+        steps: commands that build and test the library, run in the folder.
         conformance: the runner's command, without the task's file.
         example: the example's command.
         search: where programs are looked for before PATH.
@@ -117,6 +117,7 @@ TOOLCHAINS = {
             steps=(
                 (*_GENERATE, "--path", "trademesh", "--path", "buf/validate"),
                 ("go", "build", "-o", "build/", "./conformance", "./example"),
+                ("go", "test", "./trademesh"),
             ),
             conformance=("build/conformance",),
             example=("build/example",),
@@ -137,6 +138,7 @@ TOOLCHAINS = {
                 ("npm", "ci", "--no-fund", "--no-audit"),
                 ("npm", "run", "-s", "generate"),
                 ("npm", "run", "-s", "build"),
+                ("npm", "run", "-s", "test"),
             ),
             conformance=("node", "build/js/src/conformance/main.js"),
             example=("node", "build/js/src/example/main.js"),

@@ -1,4 +1,4 @@
-"""What the runners meet: a mesh, three roads to its edge, and four users of its issuer."""
+"""What the runners meet: a mesh, roads of all kinds to its edge, and users of its issuer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from cli.tokens import Issuer
+from kernel.clock import SystemClock
 from mesh.local.harness import LocalMesh
 from mesh.local.operator import Caller
 from mesh.local.outside import door
 from mesh.local.parts import ISSUER
 from mesh.local.seed_data import OTHER_TENANT, TENANT
 from sandbox.idp.clients import Client
-from sandbox.idp.keys import KeySet, Schedule
+from sandbox.idp.keys import Clock, KeySet, Schedule
 from sandbox.idp.tokens import Issuer as Signer
 from tests.clients.relay import Relay
+from tests.clients.standins import AbsentIssuer, Credentials, ForgetfulEdge
 from tests.clients.table import Facts, for_runner, scenarios
 from tests.clients.toolchains import Toolchain
 from trademesh.marketdata.v1 import market_data_service_pb2
@@ -37,8 +39,11 @@ ANSWER_DELAY_SECONDS = 1.0
 LIFE_SECONDS = 1.5
 """Of a connection on the short road."""
 RUN_SECONDS_MAX = 540.0
+WAITING_USERS = ("patient", "watcher")
+"""Traders whose issuer is away at first."""
 _PAGE_INSTRUMENTS = {"go": "NVDA", "java": "TSLA", "typescript": "SPY"}
 _PAST_SECONDS = 3_600
+_TOKEN_SECONDS = 900
 _RESTS_AT = Decimal("0.98")
 
 
@@ -77,7 +82,9 @@ class World:
         self._mesh = mesh
         self._folder = folder
         self._entrance = door(mesh.layout)
+        self._credentials = Credentials.make(self._entrance.authority_file, folder)
         self._users = self._registered()
+        self._users["expired"] = {"token": self._token("trader", _Past())}
 
     def rows(self, language: str) -> list[dict[str, Any]]:
         """Return the table for one more run of a language."""
@@ -85,14 +92,21 @@ class World:
 
     async def conformance(self, toolchain: Toolchain, rows: list[dict[str, Any]]) -> Outcome:
         """Play rows with a language's runner."""
-        edge = self._entrance.edge
+        edge, issuer, held = self._entrance.edge, self._entrance.issuer, self._credentials
         task = self._folder / f"{toolchain.name}.json"
-        async with Relay(edge, answer_delay_seconds=ANSWER_DELAY_SECONDS) as slow, Relay(edge, life_seconds=LIFE_SECONDS) as short:
+        async with (
+            Relay(edge, answer_delay_seconds=ANSWER_DELAY_SECONDS) as slow,
+            Relay(edge, life_seconds=LIFE_SECONDS) as short,
+            ForgetfulEdge(edge, held, later_token=self._token("trader", _Past())) as lapsed,
+            ForgetfulEdge(edge, held, later_token=self._token("stranger", SystemClock())) as foreign,
+            AbsentIssuer(issuer, token=self._token("trader", SystemClock())) as absent,
+        ):
+            roads: dict[str, Relay | ForgetfulEdge] = {"slow": slow, "short": short, "lapsed": lapsed, "foreign": foreign}
+            waiting = {name: {"client_id": name, "client_secret": "any", "issuer": absent.url} for name in WAITING_USERS}
             wanted = {
-                "doors": {"edge": edge, "slow": slow.address, "short": short.address},
-                "authority_file": str(self._entrance.authority_file),
-                "issuer": self._entrance.issuer,
-                "users": self._users,
+                "doors": {"edge": edge} | {name: road.address for name, road in roads.items()},
+                "authority_file": str(held.trusted),
+                "users": self._users | waiting,
                 "scenarios": for_runner(rows),
             }
             task.touch(mode=0o600)
@@ -117,15 +131,16 @@ class World:
         users: dict[str, dict[str, str]] = {}
         for name, caller in USERS.items():
             metadata = {"client_name": name, "tenant": caller.tenant, "roles": list(caller.roles), "accounts": list(caller.accounts)}
-            users[name] = asdict(issuer.register(self._entrance.registration_token, metadata))
-        return {**users, "expired": {"token": self._expired(users["trader"]["client_id"])}}
+            credentials = issuer.register(self._entrance.registration_token, metadata)
+            users[name] = {**asdict(credentials), "issuer": self._entrance.issuer}
+        return users
 
-    def _expired(self, client_id: str) -> str:
-        """A token of the issuer's own making and key that ended long ago, so that its end alone is wrong with it."""
-        past, trader = _Past(), USERS["trader"]
-        keys = KeySet(self._mesh.layout.data(ISSUER) / "keys.json", Schedule(86_400, 900, 300), past)
-        signer = Signer(keys, past, url=self._entrance.issuer, audience="trademesh", token_seconds=300)
-        return signer.issue(Client(client_id, "trader", trader.tenant, trader.roles, trader.accounts, ""), trader.roles)
+    def _token(self, name: str, clock: Clock) -> str:
+        """A token of the issuer's own making and key; one from the past has ended long ago, so that its end alone is wrong with it."""
+        who = USERS[name]
+        keys = KeySet(self._mesh.layout.data(ISSUER) / "keys.json", Schedule(86_400, 900, 300), clock)
+        signer = Signer(keys, clock, url=self._entrance.issuer, audience="trademesh", token_seconds=_TOKEN_SECONDS)
+        return signer.issue(Client(self._users[name]["client_id"], name, who.tenant, who.roles, who.accounts, ""), who.roles)
 
     def _resting_price(self) -> str:
         """A price for AAPL below what anybody offers, and within the collar."""
@@ -139,7 +154,11 @@ class World:
 
 async def _run(toolchain: Toolchain, command: tuple[str, ...], environment: dict[str, str]) -> Outcome:
     async with _process(toolchain, command, environment) as process:
-        output, errors = await asyncio.wait_for(process.communicate(), RUN_SECONDS_MAX)
+        talking = asyncio.ensure_future(process.communicate())
+        if not (await asyncio.wait({talking}, timeout=RUN_SECONDS_MAX))[0]:
+            # What it has reported so far counts.
+            process.kill()
+        output, errors = await talking
         assert process.returncode is not None
         return Outcome(process.returncode, output.decode(), errors.decode())
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/oauth2"
 	"google.golang.org/grpc"
 
 	"trademesh/clients/trademesh"
@@ -20,6 +19,7 @@ type user struct {
 	ClientID     string `json:"client_id"`
 	ClientSecret string `json:"client_secret"`
 	Token        string `json:"token"`
+	Issuer       string `json:"issuer"`
 }
 
 type scenario struct {
@@ -31,7 +31,6 @@ type scenario struct {
 type task struct {
 	Doors         map[string]string `json:"doors"`
 	AuthorityFile string            `json:"authority_file"`
-	Issuer        string            `json:"issuer"`
 	Users         map[string]user   `json:"users"`
 	Scenarios     []scenario        `json:"scenarios"`
 }
@@ -46,7 +45,7 @@ type report struct {
 type runner struct {
 	task
 	connections map[string]*grpc.ClientConn
-	tokens      map[string]oauth2.TokenSource
+	tokens      map[string]*trademesh.Tokens
 }
 
 func main() {
@@ -61,7 +60,7 @@ func run(path string) error {
 	if err != nil {
 		return err
 	}
-	r := &runner{connections: map[string]*grpc.ClientConn{}, tokens: map[string]oauth2.TokenSource{}}
+	r := &runner{connections: map[string]*grpc.ClientConn{}, tokens: map[string]*trademesh.Tokens{}}
 	if err := json.Unmarshal(text, &r.task); err != nil {
 		return err
 	}
@@ -94,12 +93,12 @@ func (r *runner) play(scenario scenario) report {
 }
 
 // connection returns the connection of a user through a door, made when first needed.
-func (r *runner) connection(ctx context.Context, name, door string) (*grpc.ClientConn, error) {
+func (r *runner) connection(name, door string) (*grpc.ClientConn, error) {
 	key := name + " " + door
 	if known := r.connections[key]; known != nil {
 		return known, nil
 	}
-	tokens, err := r.tokenSource(ctx, name)
+	tokens, err := r.tokensOf(name)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +107,7 @@ func (r *runner) connection(ctx context.Context, name, door string) (*grpc.Clien
 	return made, err
 }
 
-func (r *runner) tokenSource(ctx context.Context, name string) (oauth2.TokenSource, error) {
+func (r *runner) tokensOf(name string) (*trademesh.Tokens, error) {
 	if known := r.tokens[name]; known != nil {
 		return known, nil
 	}
@@ -117,10 +116,9 @@ func (r *runner) tokenSource(ctx context.Context, name string) (oauth2.TokenSour
 		return nil, fmt.Errorf("no user %q", name)
 	}
 	if who.Token != "" {
-		r.tokens[name] = oauth2.StaticTokenSource(&oauth2.Token{AccessToken: who.Token})
-		return r.tokens[name], nil
+		r.tokens[name] = trademesh.FixedToken(who.Token)
+	} else {
+		r.tokens[name] = trademesh.ClientCredentials(who.Issuer, who.ClientID, who.ClientSecret)
 	}
-	made, err := trademesh.ClientCredentials(ctx, r.Issuer, who.ClientID, who.ClientSecret)
-	r.tokens[name] = made
-	return made, err
+	return r.tokens[name], nil
 }

@@ -20,6 +20,7 @@ import (
 
 var (
 	errTable  = errors.New("the table asks for what this runner does not know")
+	errFound  = errors.New("what the table waits for has come")
 	reference = regexp.MustCompile(`\$\{([a-z0-9_.]+)\}`)
 	names     = protojson.MarshalOptions{UseProtoNames: true}
 )

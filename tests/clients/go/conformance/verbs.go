@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -81,7 +82,9 @@ func method[Q any, A proto.Message, P interface {
 
 type verb func(s *stage, ctx context.Context, step step) (map[string]any, error)
 
-var verbs = map[string]verb{"call": (*stage).call, "place": (*stage).place, "pages": (*stage).pages, "read": (*stage).read, "break": (*stage).cut}
+var verbs = map[string]verb{
+	"call": (*stage).call, "place": (*stage).place, "pages": (*stage).pages, "read": (*stage).read, "break": (*stage).cut, "follow": (*stage).follow,
+}
 
 func (s *stage) perform(ctx context.Context, step step) (map[string]any, error) {
 	perform, present := verbs[step.Verb]
@@ -100,8 +103,8 @@ func (s *stage) perform(ctx context.Context, step step) (map[string]any, error) 
 	return seen, err
 }
 
-func (s *stage) orders(ctx context.Context, step step) (omsv1.OrderServiceClient, error) {
-	connection, err := s.connection(ctx, step.User, step.Door)
+func (s *stage) orders(step step) (omsv1.OrderServiceClient, error) {
+	connection, err := s.connection(step.User, step.Door)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +113,7 @@ func (s *stage) orders(ctx context.Context, step step) (omsv1.OrderServiceClient
 
 // call makes one call, or the same until its answer is as the table wants it.
 func (s *stage) call(ctx context.Context, step step) (map[string]any, error) {
-	orders, err := s.orders(ctx, step)
+	orders, err := s.orders(step)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +158,7 @@ func once(ctx context.Context, orders omsv1.OrderServiceClient, perform unary, s
 
 // place sends an order the way a program should: until its outcome is known.
 func (s *stage) place(ctx context.Context, step step) (map[string]any, error) {
-	orders, err := s.orders(ctx, step)
+	orders, err := s.orders(step)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +170,11 @@ func (s *stage) place(ctx context.Context, step step) (map[string]any, error) {
 	defer cancel()
 	order, err := trademesh.Place(ctx, orders, request)
 	if err != nil {
-		return refusal(err)
+		seen, wrong := refusal(err)
+		if wrong == nil {
+			seen["open"] = errors.Is(err, trademesh.ErrOutcomeOpen)
+		}
+		return seen, wrong
 	}
 	shown, err := plain(order)
 	return map[string]any{"code": codeName(codes.OK), "response": map[string]any{"order": shown}}, err
@@ -175,7 +182,7 @@ func (s *stage) place(ctx context.Context, step step) (map[string]any, error) {
 
 // pages walks a list to its end.
 func (s *stage) pages(ctx context.Context, step step) (map[string]any, error) {
-	orders, err := s.orders(ctx, step)
+	orders, err := s.orders(step)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +211,7 @@ func (s *stage) pages(ctx context.Context, step step) (map[string]any, error) {
 // read takes messages of a stream until one is as the table wants it, opening or resuming the stream where it is not open.
 func (s *stage) read(ctx context.Context, step step) (map[string]any, error) {
 	if s.streams[step.Stream] == nil {
-		orders, err := s.orders(ctx, step)
+		orders, err := s.orders(step)
 		if err != nil {
 			return nil, err
 		}
@@ -230,6 +237,34 @@ func (s *stage) read(ctx context.Context, step step) (map[string]any, error) {
 			return map[string]any{"code": codeName(codes.OK), "messages": messages}, nil
 		}
 	}
+}
+
+// follow takes what Follow hands on, over all connections, until a message is as the table wants it.
+func (s *stage) follow(ctx context.Context, step step) (map[string]any, error) {
+	orders, err := s.orders(step)
+	if err != nil {
+		return nil, err
+	}
+	request := &omsv1.StreamOrderEventsRequest{}
+	if err := protojson.Unmarshal(step.Request, request); err != nil {
+		return nil, fmt.Errorf("%w: %w", errTable, err)
+	}
+	messages := []map[string]any{}
+	err = trademesh.Follow(ctx, orders, request, func(message *omsv1.StreamOrderEventsResponse) error {
+		shown := brief(message)
+		messages = append(messages, shown)
+		if matches(shown, step.Until) {
+			return errFound
+		}
+		return nil
+	})
+	if err == nil {
+		return nil, errors.New("the stream ended")
+	}
+	if !errors.Is(err, errFound) {
+		return refusal(err)
+	}
+	return map[string]any{"code": codeName(codes.OK), "messages": messages}, nil
 }
 
 // cut ends a stream's call, as a client does that goes away.

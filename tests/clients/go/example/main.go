@@ -28,11 +28,8 @@ func main() {
 }
 
 func trade(ctx context.Context, account string) error {
-	tokens, err := trademesh.ClientCredentials(
-		ctx, os.Getenv("TRADEMESH_ISSUER"), os.Getenv("TRADEMESH_CLIENT_ID"), os.Getenv("TRADEMESH_CLIENT_SECRET"))
-	if err != nil {
-		return err
-	}
+	tokens := trademesh.ClientCredentials(
+		os.Getenv("TRADEMESH_ISSUER"), os.Getenv("TRADEMESH_CLIENT_ID"), os.Getenv("TRADEMESH_CLIENT_SECRET"))
 	connection, err := trademesh.Connect(os.Getenv("TRADEMESH_ENDPOINT"), os.Getenv("TRADEMESH_CA_FILE"), tokens)
 	if err != nil {
 		return err

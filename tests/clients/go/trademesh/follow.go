@@ -129,8 +129,8 @@ func Follow(
 	defer subscription.Close()
 	shown := map[string]int64{}
 	for pause := pauseFirst; ; pause = min(2*pause, pauseLongest) {
-		err := deliver(ctx, subscription, func(message *omsv1.StreamOrderEventsResponse) error {
-			pause = pauseFirst
+		heard := func() { pause = pauseFirst }
+		err := deliver(ctx, subscription, heard, func(message *omsv1.StreamOrderEventsResponse) error {
 			if order := message.GetEvent().GetOrder(); order != nil && order.Version <= shown[order.OrderId] {
 				return nil
 			}
@@ -153,11 +153,17 @@ func Follow(
 	}
 }
 
-// deliver hands on what comes until the stream breaks or ends; nil when it is over in good order.
-func deliver(ctx context.Context, subscription *Subscription, handle func(*omsv1.StreamOrderEventsResponse) error) error {
+// deliver hands on what comes until the stream breaks or ends; nil when it is over in good order. A stream that tells more than its end
+// is heard.
+func deliver(
+	ctx context.Context, subscription *Subscription, heard func(), handle func(*omsv1.StreamOrderEventsResponse) error,
+) error {
 	defer subscription.Close()
 	for {
 		message, err := subscription.Next(ctx)
+		if err == nil && message.GetEnd() == nil {
+			heard()
+		}
 		switch {
 		case err != nil:
 			return err

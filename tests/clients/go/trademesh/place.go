@@ -2,6 +2,7 @@ package trademesh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,11 +15,17 @@ const (
 	pauseLongest   = 2 * time.Second
 )
 
+// ErrOutcomeOpen says that what became of an order is not known yet: call Place again with the same request, later or from another process.
+var ErrOutcomeOpen = errors.New("the outcome is open")
+
 // Place sends an order until it is known what became of it, always under the request's own client_order_id, so that it is placed once.
 //
-// An order that risk refused is returned like any other: look at its state. An error with a Final refusal means that there is no order.
-// When ctx ends first, the outcome is open: call Place again with the same request, later or from another process.
+// An order that risk refused is returned like any other: look at its state. The error is ErrOutcomeOpen when ctx ends first, or when an
+// attempt is refused that comes after one without an answer: such a refusal says nothing of the attempt before it, unless it Settles.
+// Any other error means that this Place made no order; of an earlier one under the same key, which was left open, only a refusal that
+// Settles says so too.
 func Place(ctx context.Context, orders omsv1.OrderServiceClient, request *omsv1.CreateOrderRequest) (*omsv1.Order, error) {
+	unanswered := false
 	for pause := pauseFirst; ; pause = min(2*pause, pauseLongest) {
 		order, err := create(ctx, orders, request)
 		if err == nil {
@@ -26,16 +33,20 @@ func Place(ctx context.Context, orders omsv1.OrderServiceClient, request *omsv1.
 		}
 		refusal := Refused(err)
 		if refusal.Final() {
+			if unanswered && !refusal.Settles() {
+				return nil, fmt.Errorf("%w, of %s: %w", ErrOutcomeOpen, request.ClientOrderId, err)
+			}
 			return nil, err
 		}
 		if !refusal.NothingDone() {
+			unanswered = true
 			if order, found := lookup(ctx, orders, request); found {
 				return order, nil
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("the outcome of %s is open: %w", request.ClientOrderId, err)
+			return nil, fmt.Errorf("%w, of %s: %w", ErrOutcomeOpen, request.ClientOrderId, err)
 		case <-time.After(max(pause, refusal.RetryAfter)):
 		}
 	}

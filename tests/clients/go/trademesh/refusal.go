@@ -22,10 +22,13 @@ type Refusal struct {
 	RetryAfter time.Duration
 }
 
-// Refused decodes the error of a call.
+// Refused decodes the error of a call, or of Place; of an outcome that is open it is Unknown, whatever the last attempt said.
 func Refused(err error) Refusal {
 	if errors.Is(err, errGap) {
 		return Refusal{Code: codes.DataLoss, Message: err.Error()}
+	}
+	if errors.Is(err, ErrOutcomeOpen) {
+		return Refusal{Code: codes.Unknown, Message: err.Error()}
 	}
 	told := status.Convert(err)
 	refusal := Refusal{Code: told.Code(), Message: told.Message()}
@@ -47,6 +50,12 @@ func Refused(err error) Refusal {
 // NothingDone says that Trademesh itself could not take the request: it may be sent again as it is.
 func (r Refusal) NothingDone() bool {
 	return r.Reason != "" && (r.Code == codes.Unavailable || r.Code == codes.ResourceExhausted)
+}
+
+// Settles says that a key was looked at and that there is no order of this command under it, nor will there be: another command has the
+// key, or its order was given up. What else refuses an order is decided without the key, or before an earlier attempt has come to its end.
+func (r Refusal) Settles() bool {
+	return r.Reason != "" && (r.Code == codes.AlreadyExists || r.Code == codes.FailedPrecondition)
 }
 
 // Final says that the request was refused for what it is, and would be again.

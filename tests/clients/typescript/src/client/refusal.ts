@@ -22,6 +22,11 @@ export interface Refusal {
   nothingDone: boolean;
   /** The request was refused for what it is, and would be again. */
   final: boolean;
+  /**
+   * A key was looked at and there is no order of this command under it, nor will there be: another command has the key, or its order was
+   * given up. What else refuses an order is decided without the key, or before an earlier attempt has come to its end.
+   */
+  settles: boolean;
 }
 
 /** Decodes the error of a call. */
@@ -39,6 +44,7 @@ export function refusal(error: unknown): Refusal {
     retryAfterMs: delay === undefined ? 0 : Number(delay.seconds) * 1000 + delay.nanos / 1e6,
     nothingDone: reason !== "" && (told.code === Code.Unavailable || told.code === Code.ResourceExhausted),
     final: FINAL.has(told.code),
+    settles: reason !== "" && (told.code === Code.AlreadyExists || told.code === Code.FailedPrecondition),
   };
 }
 

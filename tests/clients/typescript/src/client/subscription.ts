@@ -96,16 +96,20 @@ export class Subscription {
  *
  * A snapshot comes first, and again after a resync, which says that the view before it is void. Ends when the caller breaks out of the loop.
  *
+ * @param end ends it while the caller waits for a message; what is thrown then is the signal's reason.
  * @throws ConnectError the service refuses the subscription for good.
  */
 export async function* follow(
-  orders: Client<typeof OrderService>, request: MessageInitShape<typeof StreamOrderEventsRequestSchema>,
+  orders: Client<typeof OrderService>, request: MessageInitShape<typeof StreamOrderEventsRequestSchema>, end?: AbortSignal,
 ): AsyncGenerator<StreamOrderEventsResponse> {
   const subscription = new Subscription(orders, request);
   const shown = new Map<string, bigint>();
+  const stop = () => subscription.close();
+  end?.addEventListener("abort", stop);
   let pause = PAUSE_FIRST_MS;
   try {
     for (;;) {
+      end?.throwIfAborted();
       try {
         const message = await subscription.next();
         if (message.payload.case === "end") {
@@ -130,6 +134,7 @@ export async function* follow(
       }
     }
   } finally {
+    end?.removeEventListener("abort", stop);
     subscription.close();
   }
 }

@@ -3,13 +3,15 @@
 import { readFileSync } from "node:fs";
 import { type Client, createClient } from "@connectrpc/connect";
 import { OrderService } from "../../build/gen/trademesh/oms/v1/order_service_pb.js";
-import { clientCredentials, connect, fixedToken, type Tokens } from "../client/connection.js";
+import { connect } from "../client/connection.js";
+import { clientCredentials, fixedToken, type Tokens } from "../client/tokens.js";
 import type { Values } from "./shown.js";
 import { Stage, type Step } from "./verbs.js";
 
 interface User {
   client_id: string;
   client_secret: string;
+  issuer: string;
   token?: string;
 }
 
@@ -17,10 +19,11 @@ interface User {
 interface Task {
   doors: Record<string, string>;
   authority_file: string;
-  issuer: string;
   users: Record<string, User>;
   scenarios: { name: string; steps: Step[] }[];
 }
+
+const SCENARIO_MS = 60_000;
 
 const task = JSON.parse(readFileSync(process.argv[2]!, "utf8")) as Task;
 const clients = new Map<string, Client<typeof OrderService>>();
@@ -28,7 +31,7 @@ const tokens = new Map<string, Tokens>();
 
 function tokensOf(name: string): Tokens {
   const user = task.users[name]!;
-  const known = tokens.get(name) ?? (user.token !== undefined ? fixedToken(user.token) : clientCredentials(task.issuer, user.client_id, user.client_secret));
+  const known = tokens.get(name) ?? (user.token !== undefined ? fixedToken(user.token) : clientCredentials(user.issuer, user.client_id, user.client_secret));
   tokens.set(name, known);
   return known;
 }
@@ -42,7 +45,7 @@ function orders(step: Step): Client<typeof OrderService> {
 
 for (const scenario of task.scenarios) {
   const began = performance.now();
-  const stage = new Stage(orders);
+  const stage = new Stage(orders, AbortSignal.timeout(SCENARIO_MS));
   const report: Values = { scenario: scenario.name };
   const steps: Values[] = [];
   try {

@@ -7,8 +7,8 @@ import { OrderSchema } from "../../build/gen/trademesh/oms/v1/order_pb.js";
 import {
   CreateOrderRequestSchema, ListOrdersRequestSchema, OrderService, StreamOrderEventsRequestSchema,
 } from "../../build/gen/trademesh/oms/v1/order_service_pb.js";
-import { place } from "../client/orders.js";
-import { Subscription } from "../client/subscription.js";
+import { OutcomeOpenError, place } from "../client/orders.js";
+import { follow, Subscription } from "../client/subscription.js";
 import { brief, fill, matches, refused, type Values } from "./shown.js";
 
 const CALL_MS = 30_000;
@@ -33,14 +33,17 @@ export interface Step {
 
 type Orders = Client<typeof OrderService>;
 
-/** One scenario under way. */
+/** One scenario under way; `end` is its bound: streams break then, and no further step begins. */
 export class Stage {
   private readonly saved: Values = {};
   private readonly streams = new Map<string, Subscription>();
 
-  constructor(private readonly orders: (step: Step) => Orders) {}
+  constructor(private readonly orders: (step: Step) => Orders, private readonly end: AbortSignal) {
+    end.addEventListener("abort", () => this.close());
+  }
 
   async perform(step: Step): Promise<Values> {
+    this.end.throwIfAborted();
     const request = fill(step.request, this.saved);
     const verbs: Record<string, () => Promise<Values>> = {
       call: () => this.call(step, request),
@@ -48,6 +51,7 @@ export class Stage {
       pages: () => this.pages(step, request),
       read: () => this.read(step, request),
       break: () => this.cut(step),
+      follow: () => this.follow(step, request),
     };
     const verb = verbs[step.verb];
     if (verb === undefined) {
@@ -69,7 +73,7 @@ export class Stage {
     const end = Date.now() + (step.within_ms ?? WITHIN_MS);
     for (;;) {
       const seen = await once(this.orders(step), step.method!, request, step.timeout_ms ?? CALL_MS);
-      if (step.until === undefined || matches(seen, step.until) || Date.now() > end) {
+      if (step.until === undefined || matches(seen, step.until) || Date.now() > end || this.end.aborted) {
         return seen;
       }
       await setTimeout(REPEAT_MS);
@@ -82,7 +86,8 @@ export class Stage {
       const order = await place(this.orders(step), fromJsonString(CreateOrderRequestSchema, request), step.within_ms ?? WITHIN_MS);
       return { code: "OK", response: { order: toJson(OrderSchema, order, NAMES) } };
     } catch (error) {
-      return refusedOrThrown(error);
+      const open = error instanceof OutcomeOpenError;
+      return { ...refusedOrThrown(open ? error.cause : error), open };
     }
   }
 
@@ -121,6 +126,23 @@ export class Stage {
     } catch (error) {
       return { ...refusedOrThrown(error), messages };
     }
+  }
+
+  /** Takes what `follow` yields, over all connections, until a message is as the table wants it. */
+  private async follow(step: Step, request: string): Promise<Values> {
+    const messages: Values[] = [];
+    try {
+      for await (const message of follow(this.orders(step), fromJsonString(StreamOrderEventsRequestSchema, request), this.end)) {
+        const shown = brief(message);
+        messages.push(shown);
+        if (matches(shown, step.until!)) {
+          return { code: "OK", messages };
+        }
+      }
+    } catch (error) {
+      return { ...refusedOrThrown(error), messages };
+    }
+    throw new Error("the stream ended");
   }
 
   /** Ends a stream's call, as a client does that goes away. */

@@ -10,9 +10,10 @@ import { createClient } from "@connectrpc/connect";
 import { type Order, OrderState } from "../../build/gen/trademesh/oms/v1/order_pb.js";
 import { CreateOrderRequestSchema, OrderService } from "../../build/gen/trademesh/oms/v1/order_service_pb.js";
 import { OrderType, Side, TimeInForce } from "../../build/gen/trademesh/type/v1/order_terms_pb.js";
-import { clientCredentials, connect } from "../client/connection.js";
+import { connect } from "../client/connection.js";
 import { place } from "../client/orders.js";
 import { follow } from "../client/subscription.js";
+import { clientCredentials } from "../client/tokens.js";
 
 const TRADE_MS = 30_000;
 const CALL_MS = 5_000;

@@ -32,20 +32,27 @@ public final class Orders {
    *
    * <p>An order that risk refused is returned like any other: look at its state.
    *
-   * @throws StatusRuntimeException with a final {@link Refusal}: there is no order
-   * @throws OutcomeOpenException the deadline came first
+   * @throws StatusRuntimeException with a final {@link Refusal}: this call made no order; of an earlier one under the same key, which was
+   *     left open, only a refusal that settles says so too
+   * @throws OutcomeOpenException the deadline came first, or an attempt was refused that came after one without an answer: such a refusal
+   *     says nothing of the attempt before it, unless it settles
    */
   public static Order place(OrderServiceBlockingStub orders, CreateOrderRequest request, Deadline deadline)
       throws OutcomeOpenException, InterruptedException {
+    var unanswered = false;
     for (var pause = PAUSE_FIRST; ; pause = shorter(pause.multipliedBy(2), PAUSE_LONGEST)) {
       try {
         return attempt(orders, deadline).createOrder(request).getOrder();
       } catch (StatusRuntimeException error) {
         var refusal = Refusal.of(error);
+        if (refusal.isFinal() && unanswered && !refusal.settles()) {
+          throw new OutcomeOpenException(request.getClientOrderId(), error);
+        }
         if (refusal.isFinal()) {
           throw error;
         }
         if (!refusal.nothingDone()) {
+          unanswered = true;
           var found = lookup(orders, request, deadline);
           if (found.isPresent()) {
             return found.get();

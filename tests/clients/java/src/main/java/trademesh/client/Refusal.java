@@ -61,6 +61,14 @@ public record Refusal(
     return !reason.isEmpty() && (code == Status.Code.UNAVAILABLE || code == Status.Code.RESOURCE_EXHAUSTED);
   }
 
+  /**
+   * A key was looked at and there is no order of this command under it, nor will there be: another command has the key, or its order was
+   * given up. What else refuses an order is decided without the key, or before an earlier attempt has come to its end.
+   */
+  public boolean settles() {
+    return !reason.isEmpty() && (code == Status.Code.ALREADY_EXISTS || code == Status.Code.FAILED_PRECONDITION);
+  }
+
   /** The request was refused for what it is, and would be again. */
   public boolean isFinal() {
     return switch (code) {

@@ -28,6 +28,8 @@ public final class Subscription implements AutoCloseable {
   private StreamOrderEventsRequest request;
   private BlockingClientCall<?, StreamOrderEventsResponse> stream;
   private long sequence;
+  /** The connection has told more than its end. */
+  private boolean heard;
 
   /** Prepares a subscription; the first {@link #next} opens it. */
   public Subscription(OrderServiceBlockingV2Stub orders, StreamOrderEventsRequest request) {
@@ -126,13 +128,10 @@ public final class Subscription implements AutoCloseable {
   public void follow(Handler handler) throws InterruptedException {
     var told = new Told(handler);
     for (var pause = PAUSE_FIRST; ; pause = pause.multipliedBy(2).compareTo(PAUSE_LONGEST) < 0 ? pause.multipliedBy(2) : PAUSE_LONGEST) {
+      heard = false;
       try {
-        var before = sequence;
         if (!deliver(told)) {
           return;
-        }
-        if (sequence > before + 1) {
-          pause = PAUSE_FIRST;
         }
       } catch (StatusRuntimeException error) {
         if (Refusal.of(error).isFinal()) {
@@ -140,6 +139,9 @@ public final class Subscription implements AutoCloseable {
         }
       } finally {
         close();
+      }
+      if (heard) {
+        pause = PAUSE_FIRST;
       }
       Thread.sleep(pause.toMillis());
     }
@@ -157,6 +159,7 @@ public final class Subscription implements AutoCloseable {
         }
         return refusal.code() != Status.Code.OK;
       }
+      heard = true;
       if (!message.hasHeartbeat() && !handler.test(message)) {
         return false;
       }

@@ -4,7 +4,6 @@ import com.nimbusds.oauth2.sdk.AccessTokenResponse;
 import com.nimbusds.oauth2.sdk.ClientCredentialsGrant;
 import com.nimbusds.oauth2.sdk.GeneralException;
 import com.nimbusds.oauth2.sdk.TokenRequest;
-import com.nimbusds.oauth2.sdk.TokenResponse;
 import com.nimbusds.oauth2.sdk.auth.ClientSecretBasic;
 import com.nimbusds.oauth2.sdk.auth.Secret;
 import com.nimbusds.oauth2.sdk.id.ClientID;
@@ -17,13 +16,29 @@ import java.io.IOException;
 import java.net.URI;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.Set;
 import java.util.concurrent.Executor;
 
-/** Access tokens for calls, by client credentials (RFC 6749 §4.4); each is used until shortly before its end. Safe for threads. */
+/**
+ * Access tokens for calls, by client credentials (RFC 6749 §4.4); each is used until shortly before its end. Safe for threads.
+ *
+ * <p>An issuer that cannot be reached is UNAVAILABLE, since it may come back; UNAUTHENTICATED is one that refuses the client.
+ */
 public final class Tokens extends CallCredentials {
   private static final Metadata.Key<String> AUTHORIZATION = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
   private static final Duration MARGIN = Duration.ofSeconds(30);
   private static final int TIMEOUT_MS = 10_000;
+  /** With these an issuer refuses the client (RFC 6749 §5.2); what else goes wrong may be over soon. */
+  private static final Set<Integer> REFUSALS = Set.of(400, 401, 403);
+
+  /** The issuer refuses the client. */
+  private static final class RefusedException extends GeneralException {
+    private static final long serialVersionUID = 1;
+
+    RefusedException(String message) {
+      super(message);
+    }
+  }
 
   /** Asks an issuer for a token. */
   private interface Source {
@@ -51,11 +66,11 @@ public final class Tokens extends CallCredentials {
       var request = new TokenRequest.Builder(endpoint[0], client, new ClientCredentialsGrant()).build().toHTTPRequest();
       request.setConnectTimeout(TIMEOUT_MS);
       request.setReadTimeout(TIMEOUT_MS);
-      var answer = TokenResponse.parse(request.send());
-      if (!answer.indicatesSuccess()) {
-        throw new GeneralException("the issuer refused", answer.toErrorResponse().getErrorObject());
+      var answer = request.send();
+      if (REFUSALS.contains(answer.getStatusCode())) {
+        throw new RefusedException("the issuer gave no token: " + answer.getBody());
       }
-      return answer.toSuccessResponse();
+      return AccessTokenResponse.parse(answer);
     }, null, Instant.MIN);
   }
 
@@ -71,10 +86,10 @@ public final class Tokens extends CallCredentials {
         var headers = new Metadata();
         headers.put(AUTHORIZATION, "Bearer " + current());
         applier.apply(headers);
-      } catch (IOException error) {
+      } catch (RefusedException error) {
+        applier.fail(Status.UNAUTHENTICATED.withDescription(error.getMessage()));
+      } catch (IOException | GeneralException error) {
         applier.fail(Status.UNAVAILABLE.withDescription("the issuer cannot be reached").withCause(error));
-      } catch (GeneralException error) {
-        applier.fail(Status.UNAUTHENTICATED.withDescription("the issuer gave no token").withCause(error));
       }
     });
   }

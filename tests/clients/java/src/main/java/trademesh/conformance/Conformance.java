@@ -5,12 +5,16 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import io.grpc.Channel;
+import io.grpc.Context;
 import io.grpc.ManagedChannel;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
+import java.util.concurrent.TimeUnit;
 import trademesh.client.Connection;
 import trademesh.client.Tokens;
 import trademesh.oms.v1.OrderServiceGrpc;
@@ -19,9 +23,13 @@ import trademesh.oms.v1.OrderServiceGrpc.OrderServiceBlockingV2Stub;
 
 /** Runs the scenario table and prints what it saw, one JSON line per scenario. It judges nothing: the driver does. */
 public final class Conformance {
+  private static final int SCENARIO_SECONDS_MAX = 60;
+
   private final JsonObject task;
   private final Map<String, ManagedChannel> channels = new HashMap<>();
   private final Map<String, Tokens> tokens = new HashMap<>();
+
+  private final ScheduledExecutorService timer = Executors.newSingleThreadScheduledExecutor();
 
   private Conformance(JsonObject task) {
     this.task = task;
@@ -33,9 +41,11 @@ public final class Conformance {
     try {
       for (var scenario : runner.task.getAsJsonArray("scenarios")) {
         System.out.println(new Gson().toJson(runner.play(scenario.getAsJsonObject())));
+        System.out.flush();
       }
     } finally {
       runner.channels.values().forEach(ManagedChannel::shutdownNow);
+      runner.timer.shutdownNow();
     }
   }
 
@@ -45,6 +55,15 @@ public final class Conformance {
     var seen = new JsonArray();
     report.addProperty("scenario", scenario.get("name").getAsString());
     report.add("steps", seen);
+    // The bound of all its calls and streams, whatever deadlines of their own they have.
+    try (var bound = Context.current().withDeadlineAfter(SCENARIO_SECONDS_MAX, TimeUnit.SECONDS, timer)) {
+      bound.run(() -> perform(scenario, seen, report));
+    }
+    report.addProperty("seconds", (System.nanoTime() - began) / 1e9);
+    return report;
+  }
+
+  private void perform(JsonObject scenario, JsonArray seen, JsonObject report) {
     try (var stage = new Stage(this)) {
       for (var step : scenario.getAsJsonArray("steps")) {
         seen.add(stage.perform(step.getAsJsonObject()));
@@ -52,8 +71,6 @@ public final class Conformance {
     } catch (Exception error) {
       report.addProperty("error", "step " + (seen.size() + 1) + ": " + error);
     }
-    report.addProperty("seconds", (System.nanoTime() - began) / 1e9);
-    return report;
   }
 
   OrderServiceBlockingStub orders(JsonObject step) throws IOException {
@@ -80,7 +97,7 @@ public final class Conformance {
         return Tokens.fixed(user.get("token").getAsString());
       }
       return Tokens.ofClient(
-          task.get("issuer").getAsString(), user.get("client_id").getAsString(), user.get("client_secret").getAsString());
+          user.get("issuer").getAsString(), user.get("client_id").getAsString(), user.get("client_secret").getAsString());
     });
   }
 }

@@ -28,8 +28,11 @@ import trademesh.oms.v1.OrderServiceOuterClass.GetOrderRequest;
 import trademesh.oms.v1.OrderServiceOuterClass.ListExecutionsRequest;
 import trademesh.oms.v1.OrderServiceOuterClass.ListOrdersRequest;
 import trademesh.oms.v1.OrderServiceOuterClass.LookupOrderRequest;
+import trademesh.oms.v1.OrderServiceOuterClass.OrderEvent;
+import trademesh.oms.v1.OrderServiceOuterClass.OrderSnapshot;
 import trademesh.oms.v1.OrderServiceOuterClass.ReplaceOrderRequest;
 import trademesh.oms.v1.OrderServiceOuterClass.StreamOrderEventsRequest;
+import trademesh.oms.v1.OrderServiceOuterClass.StreamOrderEventsResponse;
 
 /** One scenario under way: performs its steps by their verbs. */
 final class Stage implements AutoCloseable {
@@ -74,6 +77,7 @@ final class Stage implements AutoCloseable {
       case "pages" -> pages(step, request);
       case "read" -> read(step, request);
       case "break" -> cut(step);
+      case "follow" -> follow(step, request);
       default -> throw new IllegalArgumentException("no verb " + verb);
     };
     if (step.has("save")) {
@@ -122,9 +126,17 @@ final class Stage implements AutoCloseable {
       var seen = ok();
       seen.add("response", response);
       return seen;
+    } catch (Orders.OutcomeOpenException error) {
+      return refused((StatusRuntimeException) error.getCause(), true);
     } catch (StatusRuntimeException error) {
-      return Shown.refusal(error);
+      return refused(error, false);
     }
+  }
+
+  private static JsonObject refused(StatusRuntimeException error, boolean open) {
+    var seen = Shown.refusal(error);
+    seen.addProperty("open", open);
+    return seen;
   }
 
   /** Walks a list to its end. */
@@ -167,6 +179,39 @@ final class Stage implements AutoCloseable {
         if (Shown.matches(message, step.getAsJsonObject("until"))) {
           break;
         }
+      }
+    } catch (StatusRuntimeException error) {
+      seen = Shown.refusal(error);
+    }
+    seen.add("messages", messages);
+    return seen;
+  }
+
+  /** Takes what {@code follow} tells, over all connections, until a message is as the table wants it. */
+  private JsonObject follow(JsonObject step, String request) throws Exception {
+    var wanted = (StreamOrderEventsRequest) parse(request, StreamOrderEventsRequest.newBuilder());
+    var messages = new JsonArray();
+    var seen = ok();
+    try (var subscription = new Subscription(runner.streams(step), wanted)) {
+      subscription.follow(new Subscription.Handler() {
+        @Override
+        public boolean snapshot(OrderSnapshot snapshot) {
+          return show(StreamOrderEventsResponse.newBuilder().setSnapshot(snapshot).build());
+        }
+
+        @Override
+        public boolean event(OrderEvent event) {
+          return show(StreamOrderEventsResponse.newBuilder().setEvent(event).build());
+        }
+
+        private boolean show(StreamOrderEventsResponse message) {
+          var shown = Shown.brief(message);
+          messages.add(shown);
+          return !Shown.matches(shown, step.getAsJsonObject("until"));
+        }
+      });
+      if (messages.isEmpty() || !Shown.matches(messages.get(messages.size() - 1).getAsJsonObject(), step.getAsJsonObject("until"))) {
+        throw new IllegalStateException("the stream ended");
       }
     } catch (StatusRuntimeException error) {
       seen = Shown.refusal(error);
