@@ -11,6 +11,7 @@ import trademesh.oms.v1.OrderOuterClass.Order;
 import trademesh.oms.v1.OrderOuterClass.OrderState;
 import trademesh.oms.v1.OrderServiceGrpc;
 import trademesh.oms.v1.OrderServiceOuterClass.CreateOrderRequest;
+import trademesh.oms.v1.OrderServiceOuterClass.ListOrdersRequest;
 import trademesh.oms.v1.OrderServiceOuterClass.LookupOrderRequest;
 import trademesh.oms.v1.OrderServiceOuterClass.OrderEvent;
 import trademesh.oms.v1.OrderServiceOuterClass.OrderSnapshot;
@@ -25,6 +26,7 @@ import trademesh.type.v1.OrderTerms.TimeInForce;
  * <p>Reads TRADEMESH_ENDPOINT, TRADEMESH_CA_FILE, TRADEMESH_ISSUER, TRADEMESH_CLIENT_ID, TRADEMESH_CLIENT_SECRET and TRADEMESH_ACCOUNT.
  */
 public final class Example {
+  private static final int START_SECONDS_MAX = 60;
   private static final int TRADE_SECONDS_MAX = 30;
   private static final int CALL_SECONDS_MAX = 5;
 
@@ -38,6 +40,10 @@ public final class Example {
     var channel = Connection.open(System.getenv("TRADEMESH_ENDPOINT"), System.getenv("TRADEMESH_CA_FILE"));
     try {
       var orders = OrderServiceGrpc.newBlockingStub(channel).withCallCredentials(tokens);
+      Connection.warm(
+          orders,
+          stub -> stub.listOrders(ListOrdersRequest.newBuilder().setAccountId(account).setPageSize(1).build()),
+          Deadline.after(START_SECONDS_MAX, TimeUnit.SECONDS));
       // The key is made once and kept, in a program that trades on disk: whatever happens, the order is asked for by it.
       var key = "example-java-" + UUID.randomUUID();
       var order = Orders.place(orders, CreateOrderRequest.newBuilder()
