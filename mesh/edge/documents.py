@@ -28,6 +28,8 @@ CERTIFICATE_FILE = "edge.json"
 
 _CERTIFICATE = "edge"
 _OWNER_ONLY = 0o600
+_REQUESTS_A_TURN = 8
+"""Of one connection, before others' requests and services' answers have theirs."""
 _RELEASED_BYTES = 16 * 1024 * 1024
 _HCM_NAME = "envoy.filters.network.http_connection_manager"
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -217,6 +219,7 @@ def _bootstrap(options: EdgeOptions) -> Json:
         "memory_allocator_manager": {"bytes_to_release": _RELEASED_BYTES, "memory_release_interval": "1s"},
         **({} if options.source_address is None else {"cluster_manager": calls_from(options.source_address)}),
         "stats_config": stats_config(),
+        "layered_runtime": {"layers": [{"name": "edge", "static_layer": {"http.max_requests_per_io_cycle": _REQUESTS_A_TURN}}]},
         "dynamic_resources": {
             "lds_config": watched(options.configuration, LISTENERS_FILE),
             "cds_config": watched(options.configuration, CLUSTERS_FILE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -53,7 +54,7 @@ def spawn(
             os._exit(1)
 
     with log.open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -67,6 +68,15 @@ def spawn(
             group=uid,
             extra_groups=None if uid is None else [],
         )
+    share_priority(process.pid)
+    return process
+
+
+def share_priority(pid: int) -> None:
+    """Let a child in a session of its own yield as this process does: its niceness it has, that of its group it would not."""
+    # Without such groups, or in a container that hides them, there is nothing to share.
+    with contextlib.suppress(OSError), Path(f"/proc/{pid}/autogroup").open("w") as group:
+        group.write(str(os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def await_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], *, log: Path, timeout_seconds: float) -> None:

@@ -61,7 +61,7 @@ class LocalMesh:
             LocalMeshError: it did not start.
         """
         self.layout.create()
-        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(signal.SIGTERM)), "--")
+        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(signal.SIGTERM)), "0", "--")
         self._process = commands.detach(self.layout, self.options, launcher)
         return commands.await_ready(self.layout, self._process, lambda current: None)
 

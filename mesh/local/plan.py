@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from mesh.local.layout import DIRECTORY_KEY, Layout
-from mesh.local.options import Options, Surroundings
+from mesh.local.options import SERVICES, Options, Surroundings
 from mesh.local.outside import AUTHORITY_FACT, EDGE_FACT, ISSUER_FACT
 from mesh.local.parts import (
     CONTROL_SOCKET,
     DATABASES,
     EXCHANGE,
     HOST,
+    ISSUER,
+    POSTGRES,
     REDIS,
     Doors,
     FeedLines,
@@ -23,10 +25,19 @@ from mesh.local.parts import (
     python_unit,
 )
 from mesh.local.services import SCHEMAS, Surrounding, instances, service_proxies, service_units
-from mesh.local.topology import EdgeSite
+from mesh.local.topology import ENVOY, EdgeSite
 from mesh.local.unit import Unit
 
 SEED, LINKS = "seed", "links"
+
+
+_NICENESS = {
+    **dict.fromkeys((ENVOY, POSTGRES, REDIS), 7),
+    **dict.fromkeys((*SERVICES, EXCHANGE, ISSUER), 9),
+    **dict.fromkeys(("svc_custody", "svc_portfolio", "svc_reporting"), 13),
+}
+"""Who yields where processors are short, by about half for each three: the edge last, which has to come to refusing what is too much, and
+services first that follow what the others have done, which can be late."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,8 @@ def build_plan(layout: Layout, options: Options, environment: Surroundings) -> P
     wanted = [*(["--venue"] if options.venue_link else []), *(["--prices"] if options.seed else [])]
     control = [str(layout.private(EXCHANGE) / CONTROL_SOCKET), *wanted]
     units.append(replace(python_unit(layout, LINKS, LINKS, "mesh.local.links", *control, environment=state), after=everybody))
-    return Plan(tuple(units), _facts(doors, around, site))
+    yielding = (replace(unit, niceness=_NICENESS.get(unit.service, 0)) for unit in units)
+    return Plan(tuple(yielding), _facts(doors, around, site))
 
 
 def _facts(doors: Doors, around: Surrounding, site: EdgeSite) -> dict[str, str]:

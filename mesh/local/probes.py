@@ -6,25 +6,26 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-PROBE_SECONDS_MAX = 1.5
-"""With a pause of a second between probes, whoever stands still is noticed within 2.5 s."""
+PROBE_SECONDS_MAX = 1.0
 
 
 @dataclass(frozen=True)
 class GrpcHealth:
     """`grpc.health.v1.Health/Check` of a service on a UNIX socket says SERVING. The overall service is the empty name.
 
-    Every check dials anew: a channel kept over the process's restart would sit in gRPC's own reconnect backoff.
+    Every check dials anew: a channel kept over the process's restart would sit in gRPC's own reconnect backoff. A process that takes the
+    connection, which gRPC's own threads do, and does not answer in time is not gone but busy.
     """
 
     socket: Path
     service: str = ""
 
-    async def __call__(self, pid: int) -> bool:
-        """Return whether it is serving."""
+    async def __call__(self, pid: int) -> bool | None:
+        """Return whether it is serving; None while it is too busy to tell."""
         if not self.socket.exists():
             return False
         async with grpc.aio.insecure_channel(f"unix:{self.socket}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
@@ -34,8 +35,9 @@ class GrpcHealth:
                     request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
                     response_deserializer=health_pb2.HealthCheckResponse.FromString,
                 )(health_pb2.HealthCheckRequest(service=self.service), timeout=PROBE_SECONDS_MAX)
-            except grpc.aio.AioRpcError:
-                return False
+            except grpc.aio.AioRpcError as error:
+                busy = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and channel.get_state() is grpc.ChannelConnectivity.READY
+                return None if busy else False
             return answer.status == health_pb2.HealthCheckResponse.SERVING
 
 

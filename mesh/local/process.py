@@ -30,7 +30,7 @@ class Process:
         Raises:
             OSError: the operating system refused.
         """
-        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(unit.death_signal)), "--")
+        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(int(unit.death_signal)), str(unit.niceness), "--")
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *launcher,

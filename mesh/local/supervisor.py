@@ -24,7 +24,9 @@ from mesh.local.unit import Unit, start_waves
 START_SECONDS_MAX = 120.0
 """Bound on the start of the whole mesh."""
 PROBE_STARTING_SECONDS = 0.05
-PROBE_READY_SECONDS = 1.0
+PROBE_READY_SECONDS = 0.5
+PROBE_FAILURES = 2
+"""So many failed probes in a row, the second at once after the first, make an instance unready: one may only have been late."""
 ROTATE_SECONDS = 2.0
 
 
@@ -220,16 +222,18 @@ class Supervisor:
 
     async def _watch(self, record: _Record, pid: int) -> None:
         """Follow the readiness of one process."""
-        probe = record.unit.ready
+        probe, failures = record.unit.ready, 0
         while probe is not None:
             ready = await probe(pid)
+            if ready is not None:
+                failures = 0 if ready else failures + 1
             if ready and record.state is not State.READY:
                 record.was_ready = True
                 record.reached.set()
                 self._change(record, State.READY)
-            elif not ready and record.state is State.READY:
+            elif failures == PROBE_FAILURES and record.state is State.READY:
                 self._change(record, State.NOT_READY)
-            await asyncio.sleep(PROBE_READY_SECONDS if ready else PROBE_STARTING_SECONDS)
+            await asyncio.sleep(PROBE_STARTING_SECONDS if ready is False else PROBE_READY_SECONDS)
 
     async def _rotate(self) -> None:
         while True:

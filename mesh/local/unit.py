@@ -13,10 +13,10 @@ CONFIGURATION_EXIT_CODE = 78
 
 
 class Probe(Protocol):
-    """Says whether a process is ready. Answers within two seconds and never raises for a process that is not."""
+    """Says whether a process is ready. Answers within a second or little more, and never raises for a process that is not."""
 
-    async def __call__(self, pid: int) -> bool:
-        """Return whether the process with this id is ready now."""
+    async def __call__(self, pid: int) -> bool | None:
+        """Return whether the process with this id is ready now; None if it is there and cannot tell: nothing is known to have changed."""
         ...
 
 
@@ -35,6 +35,7 @@ class Unit:
         address: where it is reached, for people; a socket path or `host:port`.
         stop_signal: asks for a clean end, which may take `stop_seconds`; then the process group is killed.
         death_signal: what the kernel sends when the supervisor is gone.
+        niceness: how much it yields to the others where processors are short, 0 to 19 (nice(2)).
         final_exit_codes: ends that starting again cannot help.
     """
 
@@ -49,6 +50,7 @@ class Unit:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 15.0
     death_signal: signal.Signals = signal.SIGKILL
+    niceness: int = 0
     final_exit_codes: frozenset[int] = frozenset({CONFIGURATION_EXIT_CODE})
 
     @property

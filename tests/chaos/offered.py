@@ -23,7 +23,7 @@ from tests.e2e.crash.load import ACCOUNTS, Cancel, Command, Create
 from tests.e2e.crash.world import TRADER
 from trademesh.oms.v1 import order_pb2
 
-CONNECTIONS = 16
+CONNECTIONS = 32
 """The edge takes 256 requests at a time on one, so this many never hold an offer back while answers come within a second."""
 CANCELS_PER_SECOND = 20.0
 PATIENCE_SECONDS = 5.0
@@ -32,6 +32,8 @@ INSTRUMENTS = ("AAPL:232.5:0.01", "MSFT:505:0.01", "NVDA:180:0.01", "BTC-USD:108
 END_SECONDS = 30.0
 
 _OK, _EXHAUSTED = "0", "8"
+_STATE_REFUSED = ("9 ", "FAILED_PRECONDITION")
+"""As the two generators tell it."""
 _CODES = {"2": "UNKNOWN", "4": "DEADLINE_EXCEEDED", "9": "FAILED_PRECONDITION", "14": "UNAVAILABLE"}
 _REFUSED = frozenset({"FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"})
 
@@ -48,6 +50,10 @@ class Answers:
     others: dict[str, int]
     p50_ms: float
     p99_ms: float
+
+    def decided(self, seconds: float) -> float:
+        """How many a second a service has decided, the ones that it refused for the order's state among them."""
+        return self.ok + sum(count for text, count in self.others.items() if text.startswith(_STATE_REFUSED)) / seconds
 
 
 @dataclass(frozen=True, slots=True)

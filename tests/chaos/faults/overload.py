@@ -41,7 +41,7 @@ SAMPLE_SECONDS = 0.2
 OVERLOADED = Stage("overload", FREE_PORTS, for_each=True)
 _ALL_OF = (EDGE, "svc_oms", "svc_risk", "envoy")
 _UNDER_WAY = r"^cluster\.outbound\|9000\|orders\|svc-oms\.trading\.svc\.cluster\.local;?\.upstream_rq_active$"
-ORDERS_UNDER_WAY_MAX = 512
+ORDERS_UNDER_WAY_MAX = 128
 """As `mesh/istio/svc-oms.yaml` has it."""
 
 
@@ -132,9 +132,10 @@ class Overload:
             "memory_growth_mib": round(max(watch.growth.values(), default=0) / 2**20),
             "orders_under_way": watch.under_way,
             "foreign_cores": round(watch.foreign, 2),
+            "ratios_judged": watch.foreign <= FOREIGN_CORES,
         }
         scene.note(f"{target}: {scene.measured}; otherwise {orders.others}; cancels otherwise {cancels.others}")
-        findings, ratios = _unsafe(orders, self._peak, watch), _too_little(orders, goodput, cancels, before)
+        findings, ratios = _unsafe(orders, cancels, self._peak, watch), _too_little(orders, goodput, cancels, before)
         if watch.foreign > FOREIGN_CORES:
             scene.note(f"{target}: others used {watch.foreign:.2f} cores, so this is not judged: {ratios}")
             return findings
@@ -154,8 +155,10 @@ async def _climb(scene: Scene, load: Offering) -> tuple[float, float]:
     return peak, sustained
 
 
-def _unsafe(orders: Answers, peak: float, watch: _Watch) -> list[str]:
+def _unsafe(orders: Answers, cancels: Answers, peak: float, watch: _Watch) -> list[str]:
     findings = []
+    if not cancels.ok:
+        findings.append(f"no cancel was answered: {cancels.others}")
     if not orders.shed and orders.offered > SURELY_TOO_MUCH * peak:
         findings.append(f"{orders.offered:.0f} orders/s were offered, and none was shed")
     if orders.hinted < orders.shed:
@@ -171,8 +174,9 @@ def _unsafe(orders: Answers, peak: float, watch: _Watch) -> list[str]:
 def _too_little(orders: Answers, goodput: float, cancels: Answers, before: Answers) -> list[str]:
     findings = []
     slower = cancels.p50_ms / max(before.p50_ms, 0.001)
-    if not cancels.ok:
-        findings.append(f"no cancel was answered: {cancels.others}")
+    decided = cancels.decided(OVERLOAD_SECONDS)
+    if decided < ANSWERED_SHARE * cancels.offered:
+        findings.append(f"of {cancels.offered:.0f} cancels/s {decided:.0f} were decided, {cancels.shed:.0f} shed: {cancels.others}")
     if goodput < GOODPUT_SHARE:
         findings.append(f"goodput was {goodput:.0%} of the peak ({orders.ok:.0f} orders/s), at least {GOODPUT_SHARE:.0%} must stay")
     if slower > CANCEL_FACTOR:
