@@ -228,7 +228,9 @@ class OrderChanges:
             leaders: dict[RequestKey, int] = {}
             for index, item in enumerate(items):
                 if item.key is not None and item.key in leaders:
-                    if item.command_hash != items[leaders[item.key]].command_hash and item.order_id in existing:
+                    outcomes[index] = _denied(item, unit, existing)
+                    reused = item.command_hash != items[leaders[item.key]].command_hash
+                    if outcomes[index] is None and reused and item.order_id is not None:
                         item.withdraw(unit, _key_reused())
                     continue
                 outcome = _apply(item, unit, now, existing, known)
@@ -277,16 +279,27 @@ def _apply(
     item: Change, unit: OrderUnit, now: datetime, existing: frozenset[str], known: Mapping[RequestKey, KnownAnswer]
 ) -> Outcome | None:
     """Record a change and return None, or return why nothing was recorded: a refusal, or the first answer of its key."""
-    if item.order_id is not None and item.order_id not in existing:
-        return no_such_order(item.order_id)
+    denied = _denied(item, unit, existing)
+    if denied is not None:
+        return denied
     try:
-        item.authorize(unit)
         if item.key is not None and item.key in known:
             outcome = _replayed(known[item.key], item.command_hash, item.response_type)
             if isinstance(outcome, TrademeshError):
                 item.withdraw(unit, outcome)
             return outcome
         item.apply(unit, now)
+    except TrademeshError as error:
+        return error
+    return None
+
+
+def _denied(item: Change, unit: OrderUnit, existing: frozenset[str]) -> TrademeshError | None:
+    """Return why the caller of a change whose key came twice may not even hear of the first one's answer; None where he may."""
+    if item.order_id is not None and item.order_id not in existing:
+        return no_such_order(item.order_id)
+    try:
+        item.authorize(unit)
     except TrademeshError as error:
         return error
     return None

@@ -20,12 +20,12 @@ from tests.bench.egress import ClientSidecar, client_sidecar
 from tests.bench.load import Generator, GeneratorError, Load, LoadResult
 from tests.bench.machine import cpu_seconds
 
-IN_FLIGHT = 480
+IN_FLIGHT = 120
 """Below what the mesh takes from one caller (`http2MaxRequests` of the subset `orders`)."""
 STREAM = "order-stream"
 EDGE_CONNECTIONS = 4
 """The edge takes 256 requests at a time on one HTTP/2 connection."""
-HTTP1_CONNECTIONS = 128
+HTTP1_CONNECTIONS = 120
 LATENCY_SECONDS = 2
 PROCESSES = ("svc_oms", "svc_risk", "postgres", "sidecars", "edge")
 

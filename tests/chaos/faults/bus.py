@@ -102,7 +102,6 @@ FAULTS = (
         objective_seconds=1.0,
         unnoticed=NO_CALL,
         hold_seconds=LONGER_THAN_A_LEASE,
-        short=(REDIS,),
     ),
     Fault(
         name="redis-stop",
@@ -131,6 +130,5 @@ FAULTS = (
         targets=TOPICS,
         objective_seconds=1.0,
         unnoticed=NO_CALL,
-        short=("oms",),
     ),
 )

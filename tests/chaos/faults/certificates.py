@@ -226,7 +226,6 @@ FAULTS = (
         # In it the control process starts anew, and then the sidecars.
         objective_seconds=20.0,
         unnoticed=frozenset({CANCEL, READ}),
-        short=("svc_risk",),
         stage=PLAIN,
     ),
     Fault(
@@ -238,7 +237,6 @@ FAULTS = (
         targets=("svc_risk",),
         objective_seconds=1.0,
         unnoticed=NO_CALL,
-        short=("svc_risk",),
         stage=PLAIN,
     ),
     Fault(

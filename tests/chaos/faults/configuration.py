@@ -186,7 +186,6 @@ FAULTS = (
         targets=tuple(MISTAKES),
         objective_seconds=1.0,
         unnoticed=NO_CALL,
-        short=("no-subset",),
         stage=PLAIN,
     ),
     Fault(
@@ -198,7 +197,6 @@ FAULTS = (
         objective_seconds=10.0,
         outlasted=True,
         unnoticed=frozenset({CANCEL, READ}),
-        short=("svc_portfolio",),
         stage=PLAIN,
     ),
 )

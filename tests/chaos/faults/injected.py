@@ -108,7 +108,6 @@ FAULTS = (
         during=as_expected,
         targets=tuple(experiment.name for experiment in EXPERIMENTS if experiment.name != SILENT),
         objective_seconds=10.0,
-        short=("risk-refuses", "quotes-refused"),
         stage=PLAIN,
     ),
     Fault(

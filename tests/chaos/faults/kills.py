@@ -54,7 +54,7 @@ FAULTS = (
         targets=SERVICES,
         objective_seconds=3.0,
         outlasted=True,
-        short=("svc_oms", "svc_risk"),
+        short=("svc_risk",),
     ),
     Fault(
         name="service-kill",
@@ -63,7 +63,6 @@ FAULTS = (
         inject=all_killed,
         targets=SERVICES,
         objective_seconds=20.0,
-        short=("svc_custody",),
     ),
     Fault(
         name="sidecar-kill",

@@ -220,7 +220,6 @@ FAULTS = (
         targets=(EDGE,),
         objective_seconds=15.0,
         during=_THREE_TIMES.judged,
-        short=(EDGE,),
         stage=OVERLOADED,
     ),
 )

@@ -296,7 +296,6 @@ FAULTS = (
         # 2.5 s to notice, and two attempts to connect, of a second each, before the replica has left the pool.
         objective_seconds=5.0,
         outlasted=True,
-        short=(f"{EDGE}->svc_oms",),
         permitted=permitted,
     ),
     Fault(
@@ -308,7 +307,6 @@ FAULTS = (
         targets=tuple(LINES),
         objective_seconds=10.0,
         unnoticed=frozenset({CANCEL}),
-        short=("A",),
         permitted=permitted,
     ),
 )

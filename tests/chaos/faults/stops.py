@@ -77,7 +77,6 @@ FAULTS = (
         objective_seconds=5.0,
         outlasted=True,
         hold_seconds=LONGER_THAN_A_LEASE,
-        short=("svc_oms",),
     ),
     Fault(
         name="venue-owner-stop",

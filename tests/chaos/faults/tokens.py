@@ -201,7 +201,6 @@ FAULTS = (
         targets=("svc_portfolio",),
         objective_seconds=1.0,
         unnoticed=NO_CALL,
-        short=("svc_portfolio",),
         stage=PLAIN,
     ),
     Fault(
@@ -213,7 +212,6 @@ FAULTS = (
         targets=(ISSUER,),
         objective_seconds=1.0,
         unnoticed=NO_CALL,
-        short=(ISSUER,),
         stage=PLAIN,
     ),
     Fault(

@@ -21,7 +21,7 @@ from kernel.errors import (
 from svc_oms.codec.scalars import reason_number
 from svc_oms.domain import Action, OrderState, ReportKind
 from svc_oms.domain.events import OrderMarkedUnknown
-from svc_oms.servicer.changes import CancelChange, Changed
+from svc_oms.servicer.changes import CancelChange, Changed, client_cancel
 from svc_oms.servicer.replaces import APPROVAL_AGE_MAX, ReplaceChange
 from svc_oms.store.kill_switches import lock_active
 from svc_oms.store.orders import OrderUnit
@@ -48,6 +48,15 @@ async def test_a_cancel_of_an_unsent_order_ends_it_and_its_replay_gets_the_first
         await other.cancel(created.order.order_id)
     assert caught.value.reason is Reason.ORDER_TERMINAL
     assert await replica.database.fetchval("SELECT count(*) FROM venue_request") == 0
+
+
+async def test_a_stranger_in_the_same_batch_hears_nothing_of_a_key(replica: Replica) -> None:
+    order_id, request_id = await working(replica), replica.ids.new_id()
+    own = client_cancel(world.USER, "ACC-1", order_id, request_id, b"s" * 32)
+    foreign = client_cancel(world.STRANGER, "ACC-1", order_id, request_id, b"s" * 32)
+    answered, refused = await replica.lanes.requests.submit_many([own, foreign])
+    assert isinstance(answered, Changed)
+    assert isinstance(refused, PermissionDeniedError)
 
 
 async def test_a_cancel_key_serves_one_command(replica: Replica) -> None:
