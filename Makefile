@@ -35,8 +35,8 @@ demo: $(READY) ## Trade a little on the running mesh and show it
 
 ## Develop
 
-test: $(READY) $(XDS) $(GO) ## Run every test; the short set of faults is `make chaos ARGS=--short`
-	@$(PY) -m pytest -q --ignore=tests/chaos/test_short.py
+test: $(READY) $(XDS) $(GO) ## Run every test, a short set of faults among them
+	@$(PY) -m pytest -q
 
 test-fast: $(READY) $(XDS) ## Run the tests that take less than three minutes
 	@$(PY) -m pytest -q -m "not processes" $(wildcard tests/unit tests/property tests/contract)
