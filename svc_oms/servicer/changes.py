@@ -192,13 +192,14 @@ class OrderChanges:
             OutcomeUnknownError: for changes whose key does not show what happened.
         """
         for attempt in range(COMMIT_ATTEMPTS):
+            denied: dict[int, TrademeshError] = {}
             try:
-                return await self._flush(items)
+                return await self._flush(items, denied)
             except AbortedError:
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise
             except OutcomeUnknownError as error:
-                return await self._read_back(items, error)
+                return await self._read_back(items, denied, error)
         raise AssertionError("the last attempt returns or raises")
 
     async def known(self, key: RequestKey, command_hash: bytes, response_type: type[Message]) -> Changed | None:
@@ -215,7 +216,8 @@ class OrderChanges:
             raise outcome
         return outcome
 
-    async def _flush(self, items: Sequence[Change]) -> Sequence[Outcome]:
+    async def _flush(self, items: Sequence[Change], denied: dict[int, TrademeshError]) -> Sequence[Outcome]:
+        """Serve a batch. `denied` gets who may not even hear of a first answer, whatever becomes of the commit."""
         wanted = sorted({item.order_id for item in items if item.order_id is not None})
         existing = await self._reads.existing(wanted) if wanted else frozenset()
         outcomes: list[Outcome | None] = [None] * len(items)
@@ -227,13 +229,16 @@ class OrderChanges:
             applied: list[int] = []
             leaders: dict[RequestKey, int] = {}
             for index, item in enumerate(items):
+                refused = _denied(item, unit, existing)
+                if refused is not None:
+                    outcomes[index] = denied[index] = refused
+                    continue
                 if item.key is not None and item.key in leaders:
-                    outcomes[index] = _denied(item, unit, existing)
                     reused = item.command_hash != items[leaders[item.key]].command_hash
-                    if outcomes[index] is None and reused and item.order_id is not None:
+                    if reused and item.order_id is not None:
                         item.withdraw(unit, _key_reused())
                     continue
-                outcome = _apply(item, unit, now, existing, known)
+                outcome = _apply(item, unit, now, known)
                 outcomes[index] = outcome
                 if outcome is None:
                     applied.append(index)
@@ -259,29 +264,28 @@ class OrderChanges:
         if kept:
             await write_keys(unit.transaction, kept)
 
-    async def _read_back(self, items: Sequence[Change], cause: OutcomeUnknownError) -> Sequence[Outcome]:
+    async def _read_back(
+        self, items: Sequence[Change], denied: Mapping[int, TrademeshError], cause: OutcomeUnknownError
+    ) -> Sequence[Outcome]:
         keys = [item.key for item in items if item.key is not None]
         try:
             known = await read_keys(self._store.database, keys)
         except TrademeshError:
             known = {}
         outcomes: list[Outcome] = []
-        for item in items:
+        for index, item in enumerate(items):
             found = known.get(item.key) if item.key is not None else None
-            if found is None:
+            if index in denied:
+                outcomes.append(denied[index])
+            elif found is None:
                 outcomes.append(OutcomeUnknownError(Reason.OUTCOME_UNKNOWN, cause.message))
             else:
                 outcomes.append(_replayed(found, item.command_hash, item.response_type))
         return outcomes
 
 
-def _apply(
-    item: Change, unit: OrderUnit, now: datetime, existing: frozenset[str], known: Mapping[RequestKey, KnownAnswer]
-) -> Outcome | None:
+def _apply(item: Change, unit: OrderUnit, now: datetime, known: Mapping[RequestKey, KnownAnswer]) -> Outcome | None:
     """Record a change and return None, or return why nothing was recorded: a refusal, or the first answer of its key."""
-    denied = _denied(item, unit, existing)
-    if denied is not None:
-        return denied
     try:
         if item.key is not None and item.key in known:
             outcome = _replayed(known[item.key], item.command_hash, item.response_type)
@@ -295,7 +299,7 @@ def _apply(
 
 
 def _denied(item: Change, unit: OrderUnit, existing: frozenset[str]) -> TrademeshError | None:
-    """Return why the caller of a change whose key came twice may not even hear of the first one's answer; None where he may."""
+    """Return why the caller of a change may not even hear of a first answer under its key; None where he may."""
     if item.order_id is not None and item.order_id not in existing:
         return no_such_order(item.order_id)
     try:
