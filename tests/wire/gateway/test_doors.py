@@ -18,6 +18,7 @@ from svc_gateway.domain.tickets import Grant
 from svc_gateway.store.tickets import RedisTickets
 from tests.wire.gateway.world import GET, KEY, ORDER_ID, ORIGIN, PROTOCOL, SECRET, Replica, World, bearer, headers, reason
 from tests.wire.kernel_net.serving import user
+from tests.wire.serving import USER_SECONDS
 
 PLACES = "trademesh:gateway:ticket:*"
 
@@ -114,7 +115,7 @@ async def test_a_ticket_ends_after_its_time(raw: redis.asyncio.Redis, redis_serv
 async def test_a_ticket_ends_with_its_token(gateway_world: World, stores: list[RedisTickets]) -> None:
     replica = await gateway_world.replica(stores[0])
     ticket = await replica.ticket(user(), Origin=ORIGIN)
-    gateway_world.clock_skew_seconds = 4_000
+    gateway_world.clock_skew_seconds = USER_SECONDS + 400
     status, body = await replica.knock(headers(Origin=ORIGIN), PROTOCOL, f"ticket.{ticket}")
     assert (status, reason(body)) == (401, "TOKEN_EXPIRED")
 

@@ -33,7 +33,7 @@ from tests.wire.kernel_net.serving import (
     serving,
     until,
 )
-from tests.wire.serving import insecure
+from tests.wire.serving import USER_SECONDS, insecure
 from trademesh.oms.v1 import order_service_pb2, order_service_pb2_grpc
 
 GET = order_service_pb2.GetOrderRequest(account_id="ACC-1", order_id="0" * 8 + "-0000-4000-8000-" + "0" * 12)
@@ -164,7 +164,7 @@ async def test_users_prove_who_they_are(stub: Stub, claims: str, reason: Reason)
 async def test_expiry_counts_on_every_call_of_a_cached_identity(served: Served, stub: Stub) -> None:
     metadata = headers()
     await stub.CreateOrder(order_request(), metadata=metadata, timeout=5)
-    served.clock_skew_seconds = 3601
+    served.clock_skew_seconds = USER_SECONDS + 1
     code, error = await refusal(stub.CreateOrder(order_request(), metadata=metadata, timeout=5))
     assert (code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, Reason.TOKEN_EXPIRED)
 
