@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -10,6 +9,8 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from mesh.local.priority import ASK_AGAIN_SECONDS, group_yields
 
 POSTGRES_UID = 60870
 """Uid of PostgreSQL when we are root; in a range that Linux distributions leave unused (systemd, "Users, Groups, UIDs and GIDs")."""
@@ -19,6 +20,7 @@ BOOTSTRAP_UID = 65534
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.01
+_PRIORITY_SECONDS_MAX = 1.0
 
 
 class ChildError(Exception):
@@ -68,15 +70,11 @@ def spawn(
             group=uid,
             extra_groups=None if uid is None else [],
         )
-    share_priority(process.pid)
+    # It has our niceness, which in a session of its own counts for nothing where sessions are scheduled as groups.
+    deadline = time.monotonic() + _PRIORITY_SECONDS_MAX
+    while not group_yields(process.pid, os.getpriority(os.PRIO_PROCESS, 0)) and time.monotonic() < deadline:
+        time.sleep(ASK_AGAIN_SECONDS)
     return process
-
-
-def share_priority(pid: int) -> None:
-    """Let a child in a session of its own yield as this process does: its niceness it has, that of its group it would not."""
-    # Without such groups, or in a container that hides them, there is nothing to share.
-    with contextlib.suppress(OSError), Path(f"/proc/{pid}/autogroup").open("w") as group:
-        group.write(str(os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def await_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool], *, log: Path, timeout_seconds: float) -> None:

@@ -1,14 +1,12 @@
 """Becomes another program that dies with its parent: `python -I -S launch.py PARENT_PID SIGNAL NICENESS -- program argument…`
 
 A supervisor that is killed cannot stop its children, so the kernel does (prctl(2), PR_SET_PDEATHSIG). The setting has to be made in the
-child and survives exec, as does how much the program yields to others (nice(2); where the kernel schedules sessions as groups, the group's,
-sched(7), "The autogroup feature"). Both are made here and not between fork and exec, where a process with gRPC's threads may run next to
-nothing. Standard library only: this takes some 15 ms.
+child and survives exec, as does how much the program yields to others (nice(2)). Both are made here and not between fork and exec, where a
+process with gRPC's threads may run next to nothing. Standard library only: this takes some 15 ms.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import sys
@@ -16,7 +14,6 @@ import sys
 PARENT_GONE_EXIT_CODE = 75
 CANNOT_RUN_EXIT_CODE = 127
 
-_AUTOGROUP = "/proc/self/autogroup"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -31,20 +28,12 @@ def main(arguments: list[str]) -> int:
     # The parent may have died before prctl; then nobody would ever send the signal.
     if os.getppid() != parent_pid:
         return PARENT_GONE_EXIT_CODE
-    if niceness:
-        _yield_to_others(niceness)
+    os.nice(niceness)
     try:
         os.execvp(program[0], program)  # noqa: S606 (no shell is the point)
     except OSError as error:
         sys.stderr.write(f"{program[0]}: {error.strerror}\n")
     return CANNOT_RUN_EXIT_CODE
-
-
-def _yield_to_others(niceness: int) -> None:
-    os.nice(niceness)
-    # Without such groups, or in a container that hides them, a process's own niceness is all there is.
-    with contextlib.suppress(OSError), open(_AUTOGROUP, "w") as group:
-        group.write(str(niceness))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from mesh.local import launch
+from mesh.local.priority import ASK_AGAIN_SECONDS, group_yields
 from mesh.local.unit import Unit
 
 KILL_SECONDS_MAX = 10.0
@@ -49,6 +50,13 @@ class Process:
     def pid(self) -> int:
         """The process's id; also that of its group."""
         return self._process.pid
+
+    async def yield_to_others(self) -> None:
+        """Let its group yield as the unit says, once the kernel takes that."""
+        while True:
+            if not self._unit.niceness or group_yields(self.pid, self._unit.niceness):
+                return
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
 
     async def wait(self) -> int:
         """Return the exit code, negative for a signal, once the process has ended and what was left of its group is killed."""

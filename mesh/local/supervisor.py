@@ -209,7 +209,7 @@ class Supervisor:
             record.last_end = f"cannot start: {error.strerror}"
             return -1
         self._change(record, State.STARTING)
-        watching = asyncio.create_task(self._watch(record, record.process.pid))
+        watching = asyncio.gather(self._watch(record, record.process.pid), record.process.yield_to_others())
         try:
             code = await record.process.wait()
         finally:

@@ -145,8 +145,6 @@ class ControlPlane:
                 if before == digest(self._paths.manifests):
                     # Otherwise they are changing just now, and the next step has all of it.
                     _logger.info("manifests %s are in force", before)
-            except OSError as error:
-                _logger.warning("the manifests are being changed: %s", error)
             except ManifestError as error:
                 _logger.error("the last good manifests stay in force: %s", error)
         if changed:

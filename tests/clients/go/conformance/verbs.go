@@ -156,15 +156,24 @@ func once(ctx context.Context, orders omsv1.OrderServiceClient, perform unary, s
 	return map[string]any{"code": codeName(codes.OK), "replayed": replayed, "response": response}, nil
 }
 
-// place sends an order the way a program should: until its outcome is known.
-func (s *stage) place(ctx context.Context, step step) (map[string]any, error) {
+// asked returns whom a step calls, and reads its request.
+func (s *stage) asked(step step, request proto.Message) (omsv1.OrderServiceClient, error) {
 	orders, err := s.orders(step)
 	if err != nil {
 		return nil, err
 	}
-	request := &omsv1.CreateOrderRequest{}
 	if err := protojson.Unmarshal(step.Request, request); err != nil {
 		return nil, fmt.Errorf("%w: %w", errTable, err)
+	}
+	return orders, nil
+}
+
+// place sends an order the way a program should: until its outcome is known.
+func (s *stage) place(ctx context.Context, step step) (map[string]any, error) {
+	request := &omsv1.CreateOrderRequest{}
+	orders, err := s.asked(step, request)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, step.within())
 	defer cancel()
@@ -182,13 +191,10 @@ func (s *stage) place(ctx context.Context, step step) (map[string]any, error) {
 
 // pages walks a list to its end.
 func (s *stage) pages(ctx context.Context, step step) (map[string]any, error) {
-	orders, err := s.orders(step)
+	request := &omsv1.ListOrdersRequest{}
+	orders, err := s.asked(step, request)
 	if err != nil {
 		return nil, err
-	}
-	request := &omsv1.ListOrdersRequest{}
-	if err := protojson.Unmarshal(step.Request, request); err != nil {
-		return nil, fmt.Errorf("%w: %w", errTable, err)
 	}
 	sizes, keys := []int{}, []string{}
 	for len(sizes) < pagesMax {
@@ -211,13 +217,10 @@ func (s *stage) pages(ctx context.Context, step step) (map[string]any, error) {
 // read takes messages of a stream until one is as the table wants it, opening or resuming the stream where it is not open.
 func (s *stage) read(ctx context.Context, step step) (map[string]any, error) {
 	if s.streams[step.Stream] == nil {
-		orders, err := s.orders(step)
+		request := &omsv1.StreamOrderEventsRequest{}
+		orders, err := s.asked(step, request)
 		if err != nil {
 			return nil, err
-		}
-		request := &omsv1.StreamOrderEventsRequest{}
-		if err := protojson.Unmarshal(step.Request, request); err != nil {
-			return nil, fmt.Errorf("%w: %w", errTable, err)
 		}
 		s.streams[step.Stream] = trademesh.Subscribe(orders, request)
 	}
@@ -241,13 +244,10 @@ func (s *stage) read(ctx context.Context, step step) (map[string]any, error) {
 
 // follow takes what Follow hands on, over all connections, until a message is as the table wants it.
 func (s *stage) follow(ctx context.Context, step step) (map[string]any, error) {
-	orders, err := s.orders(step)
+	request := &omsv1.StreamOrderEventsRequest{}
+	orders, err := s.asked(step, request)
 	if err != nil {
 		return nil, err
-	}
-	request := &omsv1.StreamOrderEventsRequest{}
-	if err := protojson.Unmarshal(step.Request, request); err != nil {
-		return nil, fmt.Errorf("%w: %w", errTable, err)
 	}
 	messages := []map[string]any{}
 	err = trademesh.Follow(ctx, orders, request, func(message *omsv1.StreamOrderEventsResponse) error {
