@@ -23,7 +23,7 @@ FILES = {path.name: list(yaml.safe_load_all(path.read_text())) for path in sorte
 
 NAMED = re.compile(
     # A file, then its object as far as it can be told, then the field; MeshConfig is one object.
-    r"[\w.-]+\.yaml: (?:cannot be read: |MeshConfig[\w.\[\]-]*: |(?:.*/.*: )?(?:object|kind|apiVersion|metadata|spec).*: )"
+    r"[\w.-]+\.yaml: (?:cannot be read: |MeshConfig(?:[.\[].*)?: |(?:.*/.*: )?(?:object|kind|apiVersion|metadata|spec).*: )"
     # What no object says can name none of them.
     r"|no PeerAuthentication makes mTLS STRICT for |no Sidecar opens ports "
     # The registry is made of the Sidecars' ports.
@@ -71,6 +71,7 @@ def spoilt(place: Place, junk: Any, *, removed: bool) -> dict[str, list[Any]]:
     return files
 
 
+@example(place=("mesh.yaml", 0, ("outboundTrafficPolicy",)), junk={":": 0}, removed=False)
 @example(place=("svc-risk.yaml", 0, ("spec", "rules", 0, "to", 0, "operation", "ports", 0)), junk=":", removed=False)
 @settings(max_examples=200, deadline=None)
 @given(place=st.sampled_from(PLACES), junk=JUNK, removed=st.booleans())
