@@ -25,19 +25,21 @@ from mesh.local.parts import (
     python_unit,
 )
 from mesh.local.services import SCHEMAS, Surrounding, instances, service_proxies, service_units
-from mesh.local.topology import ENVOY, EdgeSite
+from mesh.local.topology import ENVOY, EdgeSite, sidecar_name
 from mesh.local.unit import Unit
 
 SEED, LINKS = "seed", "links"
 
 
 _NICENESS = {
-    **dict.fromkeys((ENVOY, POSTGRES, REDIS), 7),
+    **dict.fromkeys((ENVOY, REDIS), 7),
     **dict.fromkeys((*SERVICES, EXCHANGE, ISSUER), 9),
+    **dict.fromkeys(("svc_oms", sidecar_name("svc_oms"), POSTGRES), 3),
     **dict.fromkeys(("svc_custody", "svc_portfolio", "svc_reporting"), 13),
 }
-"""Who yields where processors are short, by about half for each three: the edge last, which has to come to refusing what is too much, and
-services first that follow what the others have done, which can be late."""
+"""Who yields where processors are short, by about half for each three: the edge last, which has to come to refusing what is too much; then
+what cancels go by, which must not wait behind what orders do elsewhere; first the services that follow what the others have done, which
+can be late. By service, or by name without the replica's number, which goes before."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,13 @@ def build_plan(layout: Layout, options: Options, environment: Surroundings) -> P
     wanted = [*(["--venue"] if options.venue_link else []), *(["--prices"] if options.seed else [])]
     control = [str(layout.private(EXCHANGE) / CONTROL_SOCKET), *wanted]
     units.append(replace(python_unit(layout, LINKS, LINKS, "mesh.local.links", *control, environment=state), after=everybody))
-    yielding = (replace(unit, niceness=_NICENESS.get(unit.service, 0)) for unit in units)
+    yielding = (replace(unit, niceness=_niceness(unit)) for unit in units)
     return Plan(tuple(yielding), _facts(doors, around, site))
+
+
+def _niceness(unit: Unit) -> int:
+    of_its_kind = _NICENESS.get(unit.service, 0)
+    return _NICENESS.get(unit.name.rpartition("-")[0], of_its_kind)
 
 
 def _facts(doors: Doors, around: Surrounding, site: EdgeSite) -> dict[str, str]:

@@ -131,8 +131,9 @@ def _provision_sql(role: str, owner: str, passwords: dict[str, str], database: s
         f"GRANT CONNECT ON DATABASE {database} TO {name};"
         for name in (role, owner)
     )
-    # An idle writer anywhere in the cluster holds back every log reader's horizon, hence the bound on whole transactions.
-    timeouts = {"statement_timeout": "5s", "lock_timeout": "3s", "idle_in_transaction_session_timeout": "5s", "transaction_timeout": "10s"}
+    # An idle writer anywhere in the cluster holds back every log reader's horizon, hence the bound on whole transactions. One whose process
+    # stands still holds its rows besides: that is noticed as soon as a dead peer is, and before those who wait for them give up.
+    timeouts = {"statement_timeout": "5s", "lock_timeout": "3s", "idle_in_transaction_session_timeout": "2s", "transaction_timeout": "10s"}
     bounds = "\n".join(f"ALTER ROLE {role} SET {name} = '{value}';" for name, value in timeouts.items())
     return f"""
 BEGIN;

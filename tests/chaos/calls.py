@@ -37,6 +37,7 @@ CALL_SECONDS = 2.0
 INSTRUMENTS = ("AAPL", "MSFT", "NVDA", "BTC-USD")
 AT_VENUE_SECONDS = 1.5
 LOOK_SECONDS = 0.05
+STOCKED_AT_ONCE = 12
 AMOUNTS = ("1000", "250000.5")
 READS: Mapping[str, Mapping[str, Any]] = {
     "trademesh.oms.v1.OrderService/ListOrders": {"account_id": ACCOUNTS[0], "page_size": 1},
@@ -120,11 +121,26 @@ class Calls:
 
     async def order(self) -> bool:
         """Place an order that rests."""
-        order = await self._command("order", lambda: self._load.resting(1)[0])
+        await self._rest("order")
+        return True
+
+    async def stock(self, count: int) -> None:
+        """Place orders that rest, several at a time, until there are so many."""
+
+        async def fill(kind: str) -> None:
+            while len(self.placed) < count:
+                try:
+                    await self._rest(kind)
+                except NoAnswerError:
+                    await asyncio.sleep(LOOK_SECONDS)
+
+        await asyncio.gather(*(fill(f"stock {number}") for number in range(STOCKED_AT_ONCE)))
+
+    async def _rest(self, kind: str) -> None:
+        order = await self._command(kind, lambda: self._load.resting(1)[0])
         if order is not None and order.state != order_pb2.ORDER_STATE_REJECTED:
             self.placed.append(order)
             self._sent.append(order)
-        return True
 
     async def replace(self) -> bool:
         """Change an order that was placed here; False while there is none."""

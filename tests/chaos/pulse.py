@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections import Counter, defaultdict
@@ -98,9 +97,7 @@ class Pulse:
 
     async def __aenter__(self) -> Self:
         async with asyncio.timeout(STOCK_SECONDS):
-            while len(self.calls.placed) < STOCK:
-                with contextlib.suppress(NoAnswerError):
-                    await self.calls.order()
+            await self.calls.stock(STOCK)
         self._tasks = [asyncio.create_task(self._beat(kind), name=f"pulse {kind}") for kind in self._tries]
         return self
 

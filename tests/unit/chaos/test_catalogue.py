@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
 
-from tests.chaos.campaign import Campaign
+from tests.chaos import campaign
+from tests.chaos.campaign import COMMANDS_MAX, Campaign
 from tests.chaos.catalogue import catalogue
 from tests.chaos.fault import Fault
 from tests.chaos.planted import SelfTests
 from tests.chaos.pulse import KINDS
-from tests.chaos.run import Outcome
+from tests.chaos.run import Known, Outcome
 from tests.chaos.scene import Scene
 from tests.chaos.table import line, passed, verdict
 from tests.e2e.crash.findings import AboveLimit, Doubled, Lost
+from tests.e2e.crash.load import Command, Create
+from tests.e2e.crash.world import World
 
+COMMAND = Command("ACC-1", "key", Create())
 ALL_CAUGHT = SelfTests(2, 2, ())
 
 
@@ -49,9 +54,9 @@ def test_faults_of_a_stage_stand_together() -> None:
 
 
 def test_the_short_set_takes_some_targets_of_some_faults() -> None:
-    with Campaign(1, short=True, say=lambda text: None) as campaign:
+    with Campaign(1, short=True, say=lambda text: None) as running:
         other = replace(FAULT, name="other", short=())
-        assert list(campaign.chosen([FAULT, other])) == [(FAULT, ("one",))]
+        assert list(running.chosen([FAULT, other])) == [(FAULT, ("one",))]
 
 
 def test_a_short_target_must_be_one_of_the_faults() -> None:
@@ -65,11 +70,26 @@ def test_what_spoils_its_mesh_needs_one_of_its_own() -> None:
 
 
 async def test_what_a_machine_does_not_permit_is_not_run_and_not_passed() -> None:
-    with Campaign(1, short=False, say=lambda text: None) as campaign:
-        outcomes = await campaign.run([replace(FAULT, permitted=lambda: "no such thing here")])
+    with Campaign(1, short=False, say=lambda text: None) as running:
+        outcomes = await running.run([replace(FAULT, permitted=lambda: "no such thing here")])
     assert verdict(outcomes[0]) == "not run: no such thing here"
     assert not passed(outcomes, ALL_CAUGHT)
     assert json.loads(line(outcomes, ALL_CAUGHT)) | {"faults": 0, "runs": 0, "not_run": 1} == json.loads(line(outcomes, ALL_CAUGHT))
+
+
+async def test_a_mesh_with_a_long_history_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def tried(fault: Fault, targets: Sequence[str], world: World, known: Known, seed: int) -> Outcome:
+        known.ledger.commands |= {(fault.name, str(number)): COMMAND for number in range(COMMANDS_MAX // 2)}
+        return Outcome(fault)
+
+    said: list[str] = []
+    monkeypatch.setattr(campaign, "tried", tried)
+    monkeypatch.setattr(campaign, "world", lambda mesh, seed: nullcontext(World(mesh, seed, random.Random(seed))))
+    monkeypatch.setattr(campaign, "LocalMesh", lambda options, directory: object())
+    with Campaign(1, short=False, say=said.append) as running:
+        await running.run([replace(FAULT, name=name) for name in ("one", "two", "three", "four")])
+    begun = [text.split(":")[0] for text in said]
+    assert begun == ["starting a mesh (plain)", "one", "two", "three", "starting a mesh (plain)", "four"]
 
 
 def test_findings_are_counted_by_their_kind() -> None:
