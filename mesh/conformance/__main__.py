@@ -11,11 +11,14 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mesh.conformance import istiod
 from mesh.conformance.committed import Committed, Inputs, inputs, istio_version, read, write
 from mesh.conformance.differences import TableError, table
+from mesh.conformance.overlays import environments, misplaced
 from mesh.conformance.protos import ProtosMissingError
 from mesh.conformance.render import Rendered, render
 from mesh.conformance.run import Compared, ask, compare, compiled, finding, stale
@@ -62,8 +65,9 @@ def _run(rendered: Rendered, now: Inputs, directory: Path, *, renew: bool) -> in
         return 1
     compared = compare(answered, compiled(rendered), table())
     _show(answered, compared)
+    messages, unfit = _show_overlays(answered, directory)
     probes = _probe() if own else 0
-    right = proven and compared.right and not answered.analysis["findings"] and probes is not None
+    right = proven and compared.right and not messages and not unfit and probes is not None
     summary = {
         "istio": answered.inputs.istio,
         "workloads": compared.workloads,
@@ -72,8 +76,10 @@ def _run(rendered: Rendered, now: Inputs, directory: Path, *, renew: bool) -> in
         "explained_differences": compared.judgement.explained,
         "unexplained": len(compared.judgement.unexplained),
         "unused_entries": len(compared.judgement.unused),
-        "analyzers": answered.analysis["analyzers"] - len(answered.analysis["skipped"]),
-        "analyzer_messages": len(answered.analysis["findings"]),
+        "overlays": len(answered.overlays),
+        "overlay_problems": unfit,
+        "analyzers": min(_ran(analysis) for analysis in _analyses(answered)),
+        "analyzer_messages": messages,
         "probes": probes,
         "istiod_asked": asked and istiod.go() is not None,
         "proven": proven,
@@ -125,10 +131,30 @@ def _show(answered: Committed, compared: Compared) -> None:
         print(f"  ... and {len(judgement.unexplained) - _SHOWN_MAX} more")
     for entry in judgement.unused:
         print(f"  differences.yaml explains nothing with: {entry}")
-    skipped = answered.analysis["skipped"]
-    print(f"{answered.analysis['analyzers'] - len(skipped)} of {answered.analysis['analyzers']} analyzers ran")
-    for item in answered.analysis["findings"]:
-        print(finding(item))
+
+
+def _show_overlays(answered: Committed, directory: Path) -> tuple[int, int]:
+    """Return how much the analyzers say of manifests and environments, and how much is wrong with environments besides."""
+    for name, analysis in zip(("manifests", *answered.overlays), _analyses(answered), strict=True):
+        print(f"{name}: {_ran(analysis)} of {analysis['analyzers']} analyzers ran, {len(analysis['findings'])} messages")
+        for item in analysis["findings"]:
+            print(finding(item))
+    problems = [f"{name}: {problem}" for name, overlay in answered.overlays.items() for problem in overlay.unserved]
+    for environment in environments(directory):
+        if environment.name in answered.overlays:
+            found = misplaced(environment, answered.overlays[environment.name].objects)
+            problems.extend(f"{environment.name}: {problem}" for problem in found)
+    for problem in problems:
+        print(f"  {problem}")
+    return sum(len(analysis["findings"]) for analysis in _analyses(answered)), len(problems)
+
+
+def _analyses(answered: Committed) -> list[Mapping[str, Any]]:
+    return [answered.analysis, *(overlay.analysis for overlay in answered.overlays.values())]
+
+
+def _ran(analysis: Mapping[str, Any]) -> int:
+    return int(analysis["analyzers"]) - len(analysis["skipped"])
 
 
 if __name__ == "__main__":

@@ -13,12 +13,17 @@ from typing import Any
 from mesh.conformance.ads import Resources
 from mesh.conformance.differences import RUNS
 from mesh.conformance.istiod import MODULE, SETTINGS
+from mesh.conformance.overlays import files, identity, question
+from mesh.conformance.pods import pods
 from mesh.conformance.render import Rendered, node, text
 from mesh.local import compiler
 
 EXPECTED = Path(__file__).parent / "expected"
 _INPUTS, _ANALYSIS, _RESOURCES = "inputs.json", "analysis.json", "resources"
+_OVERLAYS, _OBJECTS = "overlays.json", "overlays.jsonl"
 _ID_CHARACTERS = 10
+_ASKING = ("ads.py", "cluster.py", "istiod.py", "overlays.py", "pods.py", "render.py", "run.py", "workloads.py")
+"""Modules here that may change what Istio is asked, or what is kept of its answers."""
 
 Json = dict[str, Any]
 Answers = dict[str, Resources]
@@ -41,18 +46,35 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Overlay:
+    """What comes of an environment.
+
+    Attributes:
+        analysis: what Istio's analyzers say.
+        unserved: what workloads would call in vain.
+        objects: what a cluster gets.
+    """
+
+    analysis: Json
+    unserved: list[str]
+    objects: list[Json]
+
+
+@dataclass(frozen=True)
 class Committed:
     """Istio's answers.
 
     Attributes:
         inputs: what they depend on.
         runs: resources by run and instance.
-        analysis: what Istio's analyzers say.
+        analysis: what Istio's analyzers say of the manifests alone.
+        overlays: what comes of each environment, by its name.
     """
 
     inputs: Inputs
     runs: Mapping[str, Answers]
     analysis: Json
+    overlays: Mapping[str, Overlay]
 
 
 def inputs(rendered: Rendered, directory: Path) -> Inputs:
@@ -64,15 +86,18 @@ def inputs(rendered: Rendered, directory: Path) -> Inputs:
             text(rendered.objects),
             json.dumps([node(proxy, interception="") for proxy in rendered.proxies], sort_keys=True),
             json.dumps(dict(SETTINGS), sort_keys=True),
+            text(pods(rendered.manifests, rendered.proxies)),
+            *question(directory),
         ]
     )
-    files = [
+    read_files = [
         *sorted(directory.glob("*.yaml")),
+        *files(directory),
         *sorted(Path(compiler.__file__).parent.glob("*.py")),
-        *(Path(__file__).parent / name for name in ("ads.py", "cluster.py", "istiod.py", "render.py", "workloads.py")),
+        *(Path(__file__).parent / name for name in _ASKING),
         *sorted(path for path in MODULE.iterdir() if path.suffix in (".go", ".mod", ".sum")),
     ]
-    sources = _digest(f"{path.name}\n{path.read_text()}" for path in files)
+    sources = _digest(f"{path.parent.name}/{path.name}\n{path.read_text()}" for path in read_files)
     return Inputs(istio_version(), asked, sources)
 
 
@@ -88,6 +113,7 @@ def write(found: Committed, folder: Path = EXPECTED) -> None:
     (folder / _RESOURCES).mkdir(parents=True, exist_ok=True)
     _write_json(folder / _INPUTS, vars(found.inputs))
     _write_json(folder / _ANALYSIS, found.analysis)
+    _write_overlays(folder, found.overlays)
     for old in (folder / _RESOURCES).iterdir():
         old.unlink()
     lines: dict[str, dict[str, Json]] = {}
@@ -113,7 +139,22 @@ def read(folder: Path = EXPECTED) -> Committed | None:
             for group in groups
             for instance in group["instances"]
         }
-    return Committed(Inputs(**json.loads((folder / _INPUTS).read_text())), runs, json.loads((folder / _ANALYSIS).read_text()))
+    inputs_then = Inputs(**json.loads((folder / _INPUTS).read_text()))
+    return Committed(inputs_then, runs, json.loads((folder / _ANALYSIS).read_text()), _read_overlays(folder))
+
+
+def _write_overlays(folder: Path, overlays: Mapping[str, Overlay]) -> None:
+    """Environments share most of their objects."""
+    lines: dict[str, Json] = {}
+    index = {name: {**vars(overlay), "objects": [_keep(lines, item) for item in overlay.objects]} for name, overlay in overlays.items()}
+    _write_json(folder / _OVERLAYS, index)
+    (folder / _OBJECTS).write_text("".join(f"{_line(lines[key])}\n" for key in sorted(lines)))
+
+
+def _read_overlays(folder: Path) -> dict[str, Overlay]:
+    lines = _resources(folder / _OBJECTS)
+    index = json.loads((folder / _OVERLAYS).read_text())
+    return {name: Overlay(**{**entry, "objects": [lines[key] for key in entry["objects"]]}) for name, entry in index.items()}
 
 
 def _resources(path: Path) -> dict[str, Json]:
@@ -135,7 +176,7 @@ def _keep(lines: dict[str, Json], resource: Json) -> str:
 
 
 def _key(resource: Json) -> str:
-    name = resource.get("name", resource.get("cluster_name"))
+    name = identity(resource) if "kind" in resource else resource.get("name", resource.get("cluster_name"))
     return f"{name}@{hashlib.sha256(_line(resource).encode()).hexdigest()[:_ID_CHARACTERS]}"
 
 

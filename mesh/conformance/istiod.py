@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from mesh.conformance.cluster import empty_cluster
-from mesh.conformance.pods import pods
 from mesh.conformance.render import Rendered, text
 
 MODULE = Path(__file__).parent / "istiod"
@@ -25,6 +26,8 @@ DISCOVERY, ORACLE = "pilot-discovery", "oracle"
 PACKAGES: Mapping[str, str] = {DISCOVERY: "istio.io/istio/pilot/cmd/pilot-discovery", ORACLE: "."}
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 15.0
+
+Json = dict[str, Any]
 
 # Plain Envoy knows no filter of Istio's own, so none is asked for; and nobody here needs certificates from istiod.
 SETTINGS: Mapping[str, str] = {
@@ -139,25 +142,42 @@ def _first_address(lines: IO[str]) -> str | None:
     return next((line.strip() for line in lines if line.startswith("127.0.0.1:")), None)
 
 
-def analysis(rendered: Rendered) -> dict[str, Any]:
-    """Return what Istio's analyzers say about the manifests among Services and Pods: how many there are, which did not run, findings.
+def analysis(policies: Iterable[Json], cluster: Iterable[Json], mesh: str) -> Json:
+    """Return what Istio's analyzers say: how many there are, which did not run, findings.
+
+    Args:
+        policies: Istio's objects.
+        cluster: the namespaces, Services and Pods among which they are.
+        mesh: MeshConfig, as text.
 
     Raises:
         IstiodError: it cannot read them.
     """
     with tempfile.TemporaryDirectory(prefix="istiod-") as folder:
-        objects, mesh = Path(folder) / "objects.yaml", Path(folder) / "mesh.yaml"
-        registered = ("ServiceEntry", "WorkloadEntry")
-        policies = (item for item in rendered.objects if item["kind"] not in registered)
-        objects.write_text(text([*policies, *pods(rendered.manifests, rendered.proxies)]))
-        mesh.write_text(rendered.mesh)
-        command = [str(CACHE / ORACLE), "analyze", str(mesh), str(objects)]
+        objects, mesh_file = Path(folder) / "objects.yaml", Path(folder) / "mesh.yaml"
+        objects.write_text(text([*policies, *cluster]))
+        mesh_file.write_text(mesh)
+        # Its libraries print too, before it does.
+        found: Json = json.loads(_said("analyze", mesh_file, objects).splitlines()[-1])
+    return {**found, "skipped": found["skipped"] or []}
+
+
+def kustomize(directory: Path) -> list[Json]:
+    """Return the objects that a cluster gets of a kustomization.
+
+    Raises:
+        IstiodError: kustomize refuses it.
+    """
+    return list(yaml.safe_load_all(_said("kustomize", directory.resolve())))
+
+
+def _said(task: str, *paths: Path) -> str:
+    with tempfile.TemporaryDirectory(prefix="istiod-") as folder:
+        command = [str(CACHE / ORACLE), task, *map(str, paths)]
         done = subprocess.run(command, cwd=folder, env=_environment(Path(folder)), capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise IstiodError(f"{ORACLE} could not analyse:\n{done.stderr[-4000:]}")
-    # Its libraries print too, before it does.
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {**found, "skipped": found["skipped"] or []}
+        raise IstiodError(f"{ORACLE} {task}:\n{done.stderr[-4000:]}")
+    return done.stdout
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import yaml
+
 from mesh.local.compiler import Manifests, Proxy
 from mesh.local.compiler.proxies import NAMESPACE
 
@@ -30,6 +32,34 @@ def pods(manifests: Manifests, proxies: tuple[Proxy, ...]) -> Iterator[Json]:
     yield _pod(INGRESS, INGRESS_NAMESPACE, {"istio": "ingressgateway"}, INGRESS, [{"containerPort": 443}])
     entrance = {"selector": {"istio": "ingressgateway"}, "ports": [{"name": "tls", "port": 443, "targetPort": 443}]}
     yield _object("v1", "Service", {"name": INGRESS, "namespace": INGRESS_NAMESPACE}, entrance)
+
+
+def collectors(mesh: str) -> Iterator[Json]:
+    """Return namespaces and Services of whom MeshConfig sends spans to."""
+    for name, namespace, port in _collectors(mesh):
+        yield _object("v1", "Namespace", {"name": namespace})
+        ports = [{"name": "grpc", "port": port, "appProtocol": "grpc"}]
+        yield _object("v1", "Service", {"name": name, "namespace": namespace}, {"selector": {"app": name}, "ports": ports})
+
+
+def collector_entries(mesh: str) -> Iterator[Json]:
+    """Return the same for a registry without Kubernetes."""
+    for name, namespace, port in _collectors(mesh):
+        spec = {
+            "hosts": [f"{name}.{namespace}.svc.cluster.local"],
+            "location": "MESH_EXTERNAL",
+            "resolution": "STATIC",
+            "ports": [{"number": port, "name": "grpc", "protocol": "GRPC"}],
+            "endpoints": [{"address": "127.78.0.1"}],
+        }
+        yield _object("networking.istio.io/v1", "ServiceEntry", {"name": name, "namespace": namespace}, spec)
+
+
+def _collectors(mesh: str) -> Iterator[tuple[str, str, int]]:
+    for provider in yaml.safe_load(mesh).get("extensionProviders", ()):
+        if "opentelemetry" in provider:
+            name, namespace = provider["opentelemetry"]["service"].split(".")[:2]
+            yield name, namespace, provider["opentelemetry"]["port"]
 
 
 def _pod(name: str, namespace: str, labels: Json, account: str, ports: list[Json]) -> Json:

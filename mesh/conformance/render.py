@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,27 @@ class Rendered:
         manifests: what the compiler compiles.
         proxies: the workloads.
         keys: key sets as JSON text, by issuer.
-        objects: the same manifests and registry as they are written, for istiod.
+        policies: the same manifests as they are written, for istiod.
+        registered: the registry in the same form.
         mesh: MeshConfig, as text.
     """
 
     manifests: Manifests
     proxies: tuple[Proxy, ...]
     keys: Mapping[str, str]
-    objects: tuple[Json, ...]
+    policies: tuple[Json, ...]
+    registered: tuple[Json, ...]
     mesh: str
+
+    @property
+    def objects(self) -> tuple[Json, ...]:
+        """Return all that istiod is given."""
+        return (*self.policies, *self.registered)
+
+    def deployed(self, policies: Iterable[Json], registered: Iterable[Json], mesh: str) -> Rendered:
+        """Return the same workloads under the policies of an environment, with what is registered besides."""
+        with_keys = tuple(_with_keys(item) for item in policies)
+        return replace(self, policies=with_keys, registered=(*self.registered, *registered), mesh=mesh)
 
     def none_mode(self) -> tuple[Json, ...]:
         """Return the objects for workloads whose sockets nobody redirects."""
@@ -62,9 +74,9 @@ def render(directory: Path) -> Rendered:
     read = load(directory)
     proxies = workloads(read)
     manifests = registry(read, proxies)
-    generated = [_written(item.kind, item.name, item.namespace, item.spec) for item in manifests.objects if item.origin == REGISTRY]
-    objects = [*(_with_keys(item) for item in documents(directory)), *generated]
-    return Rendered(manifests, proxies, issuers(read), tuple(objects), (directory / MESH_FILE).read_text())
+    registered = (_written(item.kind, item.name, item.namespace, item.spec) for item in manifests.objects if item.origin == REGISTRY)
+    policies = (_with_keys(item) for item in documents(directory))
+    return Rendered(manifests, proxies, issuers(read), tuple(policies), tuple(registered), (directory / MESH_FILE).read_text())
 
 
 def documents(directory: Path) -> Iterable[Json]:

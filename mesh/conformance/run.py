@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mesh.conformance import ads, istiod, normal
-from mesh.conformance.committed import Answers, Committed, Inputs, inputs
+from mesh.conformance.committed import Answers, Committed, Inputs, Overlay, inputs
 from mesh.conformance.compare import Difference, differences
 from mesh.conformance.differences import RUNS, Entry, Judgement, judge
+from mesh.conformance.overlays import Environment, environments, unserved
+from mesh.conformance.pods import collector_entries, collectors, pods
 from mesh.conformance.redirect import essence
 from mesh.conformance.render import Rendered, node
 from mesh.local.compiler import Documents, compile_mesh
@@ -51,16 +53,38 @@ def ask(rendered: Rendered, directory: Path) -> Committed:
         istiod.IstiodError: they do not take the manifests.
         grpc.RpcError: they do not answer.
     """
-    analysis = istiod.analysis(rendered)
+    analysis = istiod.analysis(rendered.policies, pods(rendered.manifests, rendered.proxies), rendered.mesh)
     try:
         with istiod.discovery(rendered) as target:
             sockets = _fetched(rendered, target, SOCKETS)
     except istiod.IstiodError as error:
-        # It says what is wrong, and the analyzers where.
-        raise istiod.IstiodError("\n".join([str(error), *map(finding, analysis["findings"])])) from error
+        raise _located(error, analysis) from error
     with istiod.redirected(rendered) as target:
         redirect = _fetched(rendered, target, REDIRECT)
-    return Committed(inputs(rendered, directory), {SOCKETS: sockets, REDIRECT: redirect}, analysis)
+    overlays = {environment.name: _overlay(rendered, environment) for environment in environments(directory)}
+    return Committed(inputs(rendered, directory), {SOCKETS: sockets, REDIRECT: redirect}, analysis, overlays)
+
+
+def _overlay(rendered: Rendered, environment: Environment) -> Overlay:
+    """Ask about an environment among the same workloads, in pods as a cluster has them."""
+    objects = istiod.kustomize(environment.directory)
+    cluster = [*pods(rendered.manifests, rendered.proxies), *collectors(environment.mesh)]
+    analysis = istiod.analysis(objects, cluster, environment.mesh)
+    deployed = rendered.deployed(objects, collector_entries(environment.mesh), environment.mesh)
+    try:
+        with istiod.redirected(deployed) as target:
+            answers = _fetched(deployed, target, REDIRECT)
+    except istiod.IstiodError as error:
+        raise _located(error, analysis, f"{environment.name}: ") from error
+    vain = [
+        f"{proxy.instance}: {problem}" for proxy in rendered.proxies for problem in unserved(objects, proxy.labels, answers[proxy.instance])
+    ]
+    return Overlay(analysis, vain, objects)
+
+
+def _located(error: istiod.IstiodError, analysis: Json, prefix: str = "") -> istiod.IstiodError:
+    """The error says what is wrong, and the analyzers where."""
+    return istiod.IstiodError("\n".join([f"{prefix}{error}", *map(finding, analysis["findings"])]))
 
 
 def finding(item: Mapping[str, str]) -> str:

@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
+from mesh.conformance.committed import Overlay, read
+from mesh.conformance.compare import ABSENT, differences
+from mesh.conformance.overlays import STAND_INS, Environment, environments, identity, misplaced
 from mesh.local.compiler.manifests import KUSTOMIZATION_FILE, MESH_FILE
 from mesh.local.sidecar import MANIFESTS
 
 OVERLAYS = MANIFESTS.parents[1] / "deploy" / "kustomize"
 ENVIRONMENTS = ("production", "staging")
+# Whom workloads may call in a cluster besides.
+COLLECTOR, VENUE = "observability/otel-collector.observability.svc.cluster.local", "./venue-primary.external"
 
 
 def objects(path: Path) -> list[Any]:
@@ -66,3 +71,45 @@ def test_environments_say_all_of_it_and_share_the_rest(environment: str) -> None
     assert settings["data"]["users"] == f"{settings['data']['issuer']}/*"
     assert base["components"] == ["../venues", "../tracing", "../settings"]
     assert (OVERLAYS / environment / base["resources"][0]).resolve() == MANIFESTS
+
+
+def rendered(name: str) -> tuple[Environment, Overlay]:
+    """Return an environment and what kustomize made of it, as it is committed."""
+    answered = read()
+    assert answered is not None
+    [environment] = [item for item in environments(MANIFESTS) if item.name == name]
+    return environment, answered.overlays[name]
+
+
+def test_every_environment_was_rendered() -> None:
+    answered = read()
+    assert answered is not None
+    assert tuple(answered.overlays) == tuple(item.name for item in environments(MANIFESTS)) == ENVIRONMENTS
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_cluster_gets_the_manifests_and_nothing_but_settings_differs(name: str) -> None:
+    environment, overlay = rendered(name)
+    deployed = {identity(item): item for item in overlay.objects}
+    sources = {identity(item): item for item in environment.sources()}
+    assert deployed.keys() == sources.keys()
+    assert len(deployed) == len(overlay.objects)
+    changed = [item for key, source in sources.items() for item in differences(key, source, deployed[key])[1]]
+    added = [item for item in changed if item.istiod == ABSENT]
+    setting = {stand_in: environment.settings[key] for key, stand_in in STAND_INS.items()}
+    assert [str(item) for item in changed if item not in added and setting.get(item.istiod) != item.ours] == []
+    assert {item.istiod for item in changed if item not in added} == set(setting)
+    sidecars = {key for key in sources if key.startswith("Sidecar/")}
+    assert all(item.path[:4] == ("spec", "egress", "0", "hosts") for item in added)
+    assert {(item.workload, item.ours) for item in added} == {
+        ("Sidecar/trading/svc-oms", VENUE),
+        *((sidecar, COLLECTOR) for sidecar in sidecars),
+    }
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_istio_has_nothing_to_say_against_an_environment(name: str) -> None:
+    environment, overlay = rendered(name)
+    assert overlay.analysis["findings"] == []
+    assert overlay.unserved == []
+    assert misplaced(environment, overlay.objects) == []

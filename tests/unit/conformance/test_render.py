@@ -12,7 +12,7 @@ import yaml
 
 from mesh.conformance.ads import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from mesh.conformance.cluster import empty_cluster
-from mesh.conformance.committed import Committed, Inputs, inputs, read, write
+from mesh.conformance.committed import Committed, Inputs, Overlay, inputs, read, write
 from mesh.conformance.pods import pods
 from mesh.conformance.render import documents, node, render
 from mesh.conformance.workloads import KEYS, shipped
@@ -31,12 +31,12 @@ def test_only_sidecars_differ_for_bound_sockets() -> None:
 def test_files_are_passed_on_as_they_are_but_for_the_keys_of_tokens() -> None:
     rendered = render(shipped())
     written = list(documents(shipped()))
-    for original, passed in zip(written, rendered.objects, strict=False):
+    for original, passed in zip(written, rendered.policies, strict=True):
         if original["kind"] == "RequestAuthentication":
             assert all(rule["jwks"] == KEYS and "jwksUri" not in rule for rule in passed["spec"]["jwtRules"])
         else:
             assert passed == original
-    assert {item["kind"] for item in rendered.objects[len(written) :]} == {"ServiceEntry", "WorkloadEntry"}
+    assert {item["kind"] for item in rendered.registered} == {"ServiceEntry", "WorkloadEntry"}
 
 
 def test_every_workload_is_there_twice_at_addresses_of_their_own() -> None:
@@ -79,12 +79,14 @@ def test_a_comment_is_no_other_question(tmp_path: Path) -> None:
 def test_answers_are_kept_whole_and_each_resource_once(tmp_path: Path) -> None:
     shared = {CLUSTER: [{"name": "c", "type": "EDS"}], ENDPOINT: [{"cluster_name": "c"}], LISTENER: [], ROUTE: []}
     other = {**shared, CLUSTER: [{"name": "c", "type": "STATIC"}]}
-    answers = Committed(
-        Inputs("v", "a", "s"), {"sockets": {"a-0": shared, "a-1": shared, "b-0": other}, "redirect": {"a-0": shared}}, {"findings": []}
-    )
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}
+    overlays = {name: Overlay({"findings": []}, [], [namespace]) for name in ("one", "two")}
+    runs = {"sockets": {"a-0": shared, "a-1": shared, "b-0": other}, "redirect": {"a-0": shared}}
+    answers = Committed(Inputs("v", "a", "s"), runs, {"findings": []}, overlays)
     write(answers, tmp_path / "expected")
     assert read(tmp_path / "expected") == answers
     assert len((tmp_path / "expected" / "resources" / f"{CLUSTER}.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "expected" / "overlays.jsonl").read_text().splitlines()) == 1
 
 
 def test_nothing_committed_is_said_so(tmp_path: Path) -> None:
