@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +29,8 @@ pytestmark = pytest.mark.processes
 INSTANCES = {"svc_oms": ["svc_oms-0", "svc_oms-1"], "svc_risk": ["svc_risk-0", "svc_risk-1"], "edge": ["edge-0"]}
 ORDERS, CONTROL = "outbound|9000|orders|svc-oms", "outbound|9000|control|svc-oms"
 NOWHERE = "/trademesh.oms.v1.OrderService/Nothing"
+# More than a caller may have under way in the pool of orders (`http2MaxRequests` in svc-oms.yaml).
+ORDERS_MAX, SENT = 128, 200
 # The private key of the point that is everybody's: see `KEYS`.
 KEY = ec.derive_private_key(1, ec.SECP256R1())
 
@@ -118,6 +122,44 @@ async def denied(world: World) -> Answer:
     )
 
 
+async def limited(world: World) -> Answer:
+    """What becomes of more orders than may be under way at once, of cancels meanwhile, and of everybody once the service goes on."""
+    replicas = [world.applications[f"svc_oms-{number}"] for number in (0, 1)]
+    for application in replicas:
+        application.calls.clear()
+        application.goes_on.clear()
+
+    def arrived(path: str) -> int:
+        return sum(application.paths().count(path) for application in replicas)
+
+    try:
+        async with world.channel("edge-0", "svc-oms") as channel:
+
+            def sent(path: str, number: int) -> list[asyncio.Future[Answer]]:
+                return [asyncio.ensure_future(said(call(channel, path, token=token()))) for _ in range(number)]
+
+            orders = sent(CREATE, SENT)
+            await until(lambda: arrived(CREATE) + sum(order.done() for order in orders) == SENT)
+            refused = [order for order in orders if order.done()]
+            cancels = sent(CANCEL, 20)
+            await until(lambda: arrived(CANCEL) + sum(cancel.done() for cancel in cancels) == len(cancels))
+            waiting = [call for call in (*orders, *cancels) if not call.done()]
+            for application in replicas:
+                application.goes_on.set()
+            await asyncio.gather(*waiting)
+            again = await said(call(channel, CREATE, token=token()))
+    finally:
+        for application in replicas:
+            application.goes_on.set()
+    held = [order for order in orders if order not in refused]
+    return tally(refused), tally(held), tally(cancels), again
+
+
+def tally(calls: list[asyncio.Future[Answer]]) -> dict[str, int]:
+    """Return how often each answer was given."""
+    return Counter(str(done.result()) for done in calls)
+
+
 async def retried(world: World) -> Answer:
     """How often all replicas together execute one call that every one of them refuses."""
     counts = {}
@@ -174,7 +216,7 @@ async def gone(world: World, cluster: str) -> int:
     return sum("/failed_outlier_check" in line for line in lines if line.startswith(cluster))
 
 
-PROBES: tuple[Callable[[World], Awaitable[Answer]], ...] = (allowed, denied, retried, timed_out, ejected)
+PROBES: tuple[Callable[[World], Awaitable[Answer]], ...] = (allowed, denied, limited, retried, timed_out, ejected)
 
 
 async def test_istios_configuration_and_the_compilers_give_the_same_answers(world: World) -> None:
@@ -188,6 +230,10 @@ async def test_istios_configuration_and_the_compilers_give_the_same_answers(worl
     assert [answer["peer"] for answer in answers["istio"]["allowed"]] == ["edge", "svc-risk", "svc-oms"]
     # UNIMPLEMENTED is a path that no route is for, UNAVAILABLE a host that is not listed.
     assert {code for code, *_ in answers["istio"]["denied"]} == {"PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED", "UNAVAILABLE"}
+    overflow = ("UNAVAILABLE", "upstream connect error or disconnect/reset before headers. reset reason: overflow")
+    refused, held, cancels, again = answers["istio"]["limited"]
+    assert refused == {str(overflow): SENT - ORDERS_MAX}
+    assert (held, cancels) == ({str(again): ORDERS_MAX}, {str(again): 20})
     assert sum(answers["istio"]["retried"][CREATE][1]) == 1
     assert sum(answers["istio"]["retried"][GET_ORDER][1]) == 2
     assert answers["istio"]["timed_out"]
