@@ -15,8 +15,9 @@ from svc_oms.domain.commands import AbandonOrder
 from svc_oms.domain.events import KillSwitchApplied
 from svc_oms.servicer.changes import own_cancel
 from svc_oms.servicer.requests import OrderRequests
+from svc_oms.store.decisions import stream_of
 from svc_oms.store.kill_switches import Scope, Switch, lock_and_read, write
-from svc_oms.store.orders import OrderStore, stream_of
+from svc_oms.store.orders import OrderStore
 from svc_oms.store.reads import OPEN_ORDERS_MAX, OrderReads
 from trademesh.oms.v1 import order_control_service_pb2, order_pb2
 

@@ -16,7 +16,7 @@ from kernel.streams import Item, Mailbox, PositionExpiredError
 from svc_oms.codec.events import decode, execution_of
 from svc_oms.codec.orders import order_message
 from svc_oms.domain import Order, OrderState, evolve
-from svc_oms.store.orders import STREAM_PREFIX
+from svc_oms.store.decisions import STREAM_PREFIX
 from svc_oms.store.reads import OrderReads
 from trademesh.oms.v1 import order_pb2, order_service_pb2
 

@@ -1,4 +1,4 @@
-"""A replace under the order's lock: recorded, or recorded as refused, so that risk releases at once what it holds for it."""
+"""A replace once risk was asked: recorded, or recorded as refused, so that risk releases at once what it holds for it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from datetime import datetime, timedelta
 from google.protobuf.message import Message
 
 from kernel.errors import AbortedError, FailedPreconditionError, Reason, TrademeshError, UnavailableError
-from kernel.event_records import to_position
-from kernel.ports import LogPosition
 from svc_oms.codec.orders import order_message, reject_message, reject_of
 from svc_oms.domain import OrderState, Reject, decide, rejected
 from svc_oms.domain.commands import RequestReplace
 from svc_oms.servicer.changes import require_order
+from svc_oms.store.decisions import OrderDecisions
 from svc_oms.store.keys import RequestKey
-from svc_oms.store.orders import OrderUnit
 from trademesh.oms.v1 import order_service_pb2
 
 APPROVAL_AGE_MAX = timedelta(seconds=10)
@@ -61,42 +59,41 @@ class ReplaceChange:
         """See `Change.command_hash`."""
         return self.command.command_hash
 
-    def authorize(self, unit: OrderUnit) -> None:
+    def authorize(self, orders: OrderDecisions) -> None:
         """See `Change.authorize`."""
-        require_order(unit.order(self.order_id), self.order_id, self.account_id, self.tenant)
+        require_order(orders.order(self.order_id), self.order_id, self.account_id, self.tenant)
 
-    def apply(self, unit: OrderUnit, now: datetime) -> None:
+    def apply(self, orders: OrderDecisions, now: datetime) -> None:
         """See `Change.apply`."""
         if now - self.command.time > APPROVAL_AGE_MAX:
             raise UnavailableError(Reason.RISK_UNAVAILABLE, "risk was asked too long ago", retry_after_seconds=0.0)
         self.reject = self.command.reject
         try:
-            events = decide(unit.order(self.order_id), self.command)
+            events = decide(orders.order(self.order_id), self.command)
         except TrademeshError as error:
             if self.reject is not None:
                 raise
-            self.withdraw(unit, error)
+            self.withdraw(orders, error)
         else:
-            unit.record(self.order_id, events)
+            orders.record(self.order_id, events)
 
-    def withdraw(self, unit: OrderUnit, error: TrademeshError) -> None:
+    def withdraw(self, orders: OrderDecisions, error: TrademeshError) -> None:
         """See `Change.withdraw`."""
-        order = unit.order(self.order_id)
+        order = orders.order(self.order_id)
         assert order is not None
         if self.command.reject is not None:
             return
         self.reject = Reject(error.reason, error.message)
         if not order.terminal or order.state is OrderState.FILLED:
             # Any other end has released all that risk held for the order, and nothing is said of it afterwards.
-            unit.record(self.order_id, rejected(self.command, self.reject))
+            orders.record(self.order_id, rejected(self.command, self.reject))
 
-    def answer(self, unit: OrderUnit, position: LogPosition) -> Message:
+    def answer(self, orders: OrderDecisions) -> Message:
         """See `Change.answer`."""
-        order, reject = unit.order(self.order_id), self.reject
+        order, reject = orders.order(self.order_id), self.reject
         assert order is not None
         return order_service_pb2.ReplaceOrderResponse(
             order=order_message(order),
-            log_position=to_position(position),
             reject=None if reject is None else reject_message(reject),
         )
 

@@ -17,15 +17,8 @@ from svc_oms.codec.requests import cancel_all_hash, cancel_hash, replace_check, 
 from svc_oms.codec.scalars import decimal_text, timestamp
 from svc_oms.domain import Order, Reject, replaced_terms
 from svc_oms.domain.commands import RequestReplace
-from svc_oms.servicer.changes import (
-    CancelAllAnswer,
-    CancelChange,
-    Change,
-    Changed,
-    OrderChanges,
-    client_cancel,
-    require_order,
-)
+from svc_oms.servicer.change_batches import OrderChanges
+from svc_oms.servicer.changes import CancelAllAnswer, CancelChange, Change, Changed, client_cancel, require_order
 from svc_oms.servicer.creates import foreign_account, refused_by_risk
 from svc_oms.servicer.replaces import ReplaceChange, refusal_of
 from svc_oms.store.orders import OrderStore

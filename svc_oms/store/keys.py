@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernel.errors import AbortedError, Reason
-from kernel.postgres import Database, Transaction
+from kernel.ports import LogPosition
+from kernel.postgres import Database, Record, Transaction
+from kernel.postgres.arrays import numbers
 
 KEPT_DAYS = 7
 PURGE_ROWS_MAX = 5_000
 
 _READ = """
-SELECT k.account_id, k.request_id, k.command_hash, k.answer
+SELECT k.account_id, k.request_id, k.command_hash, k.answer, k.tx, k.position
 FROM unnest($1::text[], $2::text[]) AS u (account_id, request_id)
 JOIN request_key k ON k.account_id = u.account_id AND k.request_id = u.request_id
 """
 _WRITE = """
-INSERT INTO request_key (account_id, request_id, command_hash, answer)
-SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[])
+INSERT INTO request_key (account_id, request_id, command_hash, answer, tx, position)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::text::xid8[], $6::text::bigint[])
 ON CONFLICT DO NOTHING RETURNING request_id
 """
 _PURGE = """
@@ -34,16 +36,26 @@ RequestKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class KnownAnswer:
-    """What a key was answered: the hash of its command, and the serialized response."""
+    """What a key was answered: the hash of its command, the serialized response, and the log position that belongs into it.
+
+    No position where the response has its own, or where it is not known yet.
+    """
 
     command_hash: bytes
     answer: bytes
+    position: LogPosition | None = None
 
 
 async def read_keys(source: Database | Transaction, keys: Sequence[RequestKey]) -> dict[RequestKey, KnownAnswer]:
     """Return what is known of these keys."""
     rows = await source.fetch(_READ, [key[0] for key in keys], [key[1] for key in keys])
-    return {(row["account_id"], row["request_id"]): KnownAnswer(row["command_hash"], row["answer"]) for row in rows}
+    return dict(known_answer(row) for row in rows)
+
+
+def known_answer(row: Record) -> tuple[RequestKey, KnownAnswer]:
+    """Return a key and its answer from a row of `request_key`."""
+    position = None if row["tx"] is None else LogPosition(row["tx"], row["position"])
+    return (row["account_id"], row["request_id"]), KnownAnswer(row["command_hash"], row["answer"], position)
 
 
 async def write_keys(transaction: Transaction, answers: Sequence[tuple[RequestKey, KnownAnswer]]) -> None:
@@ -59,6 +71,8 @@ async def write_keys(transaction: Transaction, answers: Sequence[tuple[RequestKe
         [key[1] for key, _ in ordered],
         [known.command_hash for _, known in ordered],
         [known.answer for _, known in ordered],
+        numbers([known.position.tx if known.position is not None else None for _, known in ordered]),
+        numbers([known.position.position if known.position is not None else None for _, known in ordered]),
     )
     if len(written) != len(ordered):
         raise AbortedError(Reason.VERSION_STALE, "a key of the batch was answered meanwhile")

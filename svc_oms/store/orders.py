@@ -1,24 +1,29 @@
-"""Orders in PostgreSQL: creations, changes under the lock of the heads, and keys. Every write is one transaction with its events."""
+"""Orders in PostgreSQL: creations, and changes, decided at a look or under the lock of the heads. Every write is one transaction."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from kernel.errors import StaleVersionError
-from kernel.events.batch import check_batch
 from kernel.events.postgres import PostgresEventStore
-from kernel.ports import Commit, CommitOutcome, LogPosition, NewEvent, StreamAppend
+from kernel.ports import LOG_START, CommitOutcome, LogPosition, NewEvent, StreamAppend
 from kernel.postgres import Database, Record, Transaction
-from kernel.postgres.arrays import joined, numbers, texts
-from svc_oms.codec.events import decode_payload, encode
+from kernel.postgres.arrays import numbers, texts
+from svc_oms.codec.events import decode_payload
 from svc_oms.domain import Order, evolve, fold
-from svc_oms.domain.events import Event
 from svc_oms.store.cache import OrderCache
-from svc_oms.store.projection import Projection, project_call
-
-STREAM_PREFIX = "order-"
+from svc_oms.store.decisions import (
+    EVENT_PARAMETERS,
+    PARAMETERS_NEXT,
+    ROW_PARAMETERS,
+    STREAM_PREFIX,
+    OrderDecisions,
+    stream_of,
+)
+from svc_oms.store.keys import KnownAnswer, RequestKey, known_answer
 
 _FIRST_EVENTS = "SELECT stream_id, type, payload, tx, position FROM orders_first_events($1)"
 _CREATE = """
@@ -28,18 +33,21 @@ SELECT tx, positions FROM orders_create(
 )
 """
 _RECORD = f"""
-SELECT e.tx, e.own_tx, e.last_position, {project_call(10)}
-FROM event_extend(
-    $1::text::text[], $2::text::int[], $3::text::int[],
-    $4::text::text[], $5::text::int[], $6::text::text[], $7, $8::text::int[], $9::text::int[]
-) AS e
+SELECT e.tx, e.own_tx, e.last_position, orders_project({ROW_PARAMETERS})
+FROM event_extend({EVENT_PARAMETERS}) AS e
 """  # noqa: S608 (constants)
+_HEADS = f"${PARAMETERS_NEXT}::text::text[], ${PARAMETERS_NEXT + 1}::text::int[]"
+_ANSWERS = ", ".join(f"${number}" for number in range(PARAMETERS_NEXT + 2, PARAMETERS_NEXT + 6))
+_CHANGE = f"SELECT tx, last_position FROM orders_change({EVENT_PARAMETERS}, {ROW_PARAMETERS}, {_HEADS}, {_ANSWERS})"  # noqa: S608 (constants)
 _EVENTS_AFTER = "SELECT stream_id, type, payload FROM orders_events_after($1, $2)"
-
-
-def stream_of(order_id: str) -> str:
-    """Return the stream of an order."""
-    return STREAM_PREFIX + order_id
+_LOOK = """
+SELECT stream_id, type, payload, NULL AS account_id, NULL AS request_id, NULL AS command_hash, NULL AS answer, NULL AS tx, NULL AS position
+FROM orders_events_after($1, $2)
+UNION ALL
+SELECT NULL, NULL, NULL, k.account_id, k.request_id, k.command_hash, k.answer, k.tx, k.position
+FROM unnest($3::text[], $4::text[]) AS u (account_id, request_id)
+JOIN request_key k ON k.account_id = u.account_id AND k.request_id = u.request_id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +67,17 @@ class Creation:
     snapshot: bytes
 
 
-class OrderUnit:
+class OrderUnit(OrderDecisions):
     """One transaction over some orders. Lock them, decide on what was found, record, and let `OrderStore.unit` commit.
 
     Lock order is: heads in id order (once), then the service's own rows. Anything else can deadlock.
     """
 
     def __init__(self, transaction: Transaction, log: PostgresEventStore, cache: OrderCache) -> None:
+        super().__init__()
         self.transaction = transaction
         self._log = log
         self._cache = cache
-        self._before: dict[str, Order | None] = {}
-        self._after: dict[str, Order] = {}
-        self._events: dict[str, list[Event]] = {}
         self._others: list[StreamAppend] = []
         self._other_heads: dict[str, int] = {}
 
@@ -90,26 +96,10 @@ class OrderUnit:
             if version > (known.version if known is not None else 0):
                 behind[stream_of(order_id)] = known.version if known is not None else 0
         if behind:
-            rows = await self.transaction.fetch(_EVENTS_AFTER, list(behind), list(behind.values()))
-            for stream_id, type_name, payload in rows:
-                order_id = stream_id[len(STREAM_PREFIX) :]
-                self._before[order_id] = evolve(self._before[order_id], decode_payload(type_name, payload))
-        for order_id, order in self._before.items():
-            assert (order.version if order is not None else 0) == heads[stream_of(order_id)], f"order {order_id} folds short of its head"
+            _evolve(self._before, await self.transaction.fetch(_EVENTS_AFTER, list(behind), list(behind.values())))
+        for stream_id, version in self.heads():
+            assert version == heads[stream_id], f"{stream_id} folds short of its head"
         return self._before
-
-    def order(self, order_id: str) -> Order | None:
-        """Return a locked order as this transaction has left it so far."""
-        return self._after.get(order_id) or self._before[order_id]
-
-    def record(self, order_id: str, events: Sequence[Event], after: Order | None = None) -> Order | None:
-        """Add events of a locked order and return it after them; `after` spares folding what the decision has folded already."""
-        order = fold(events, self.order(order_id)) if after is None else after
-        if events:
-            assert order is not None
-            self._after[order_id] = order
-            self._events.setdefault(order_id, []).extend(events)
-        return order
 
     def record_other(self, stream_id: str, events: Sequence[NewEvent]) -> None:
         """Add events of another stream that was locked with the orders. Once per stream."""
@@ -117,18 +107,11 @@ class OrderUnit:
 
     async def flush(self) -> LogPosition | None:
         """Write events and read models; return the position of the last event, None where nothing was recorded. Call it once."""
-        appends = list(self._others)
-        projection = Projection()
-        for order_id, events in self._events.items():
-            before, after = self._before[order_id], self._after[order_id]
-            encoded = tuple(encode(event, after.terms) for event in events)
-            appends.append(StreamAppend(stream_of(order_id), 0 if before is None else before.version, encoded))
-            projection.add(before, after, events)
+        appends = [*self._others, *self.appends()]
         if not appends:
             return None
-        check_batch((Commit(tuple(appends)),))
         # All heads are locked, hence where their versions were read: nothing is looked at twice.
-        row = await self.transaction.fetchrow(_RECORD, *_event_columns(appends), *projection.arguments())
+        row = await self.transaction.fetchrow(_RECORD, *self.arguments(appends))
         assert row is not None
         self.transaction.own_tx = row["own_tx"]
         self.transaction.after_commit(self._log.announce)
@@ -136,7 +119,7 @@ class OrderUnit:
         return LogPosition(row["tx"], row["last_position"])
 
     def _remember(self) -> None:
-        for order in self._after.values():
+        for order in self.changed():
             self._cache.put(order)
 
 
@@ -161,15 +144,53 @@ class OrderStore:
         """Return orders as they stand now, without locks and in one round trip; those that do not exist are absent."""
         if not order_ids:
             return {}
-        found = {order_id: order for order_id in order_ids if (order := self._cache.get(order_id)) is not None}
-        versions = [found[order_id].version if order_id in found else 0 for order_id in order_ids]
-        rows = await self.database.fetch(_EVENTS_AFTER, [stream_of(order_id) for order_id in order_ids], versions)
-        for stream_id, type_name, payload in rows:
-            order_id = stream_id[len(STREAM_PREFIX) :]
-            found[order_id] = evolve(found.get(order_id), decode_payload(type_name, payload))
-        for order in found.values():
-            self._cache.put(order)
+        found, streams, versions = self._cached(order_ids)
+        _evolve(found, await self.database.fetch(_EVENTS_AFTER, streams, versions))
+        self._remember(found.values())
         return found
+
+    async def look(self, order_ids: Sequence[str], keys: Sequence[RequestKey]) -> tuple[OrderDecisions, dict[RequestKey, KnownAnswer]]:
+        """Return orders as they stand, to decide on them and `change` them, and what is known of keys: one snapshot, without locks, in
+        one round trip. Orders that do not exist are absent.
+        """
+        found, streams, versions = self._cached(order_ids)
+        rows = await self.database.fetch(_LOOK, streams, versions, [key[0] for key in keys], [key[1] for key in keys])
+        _evolve(found, [row[:3] for row in rows if row["stream_id"] is not None])
+        self._remember(found.values())
+        return OrderDecisions(found), dict(known_answer(row) for row in rows if row["stream_id"] is None)
+
+    async def change(self, orders: OrderDecisions, answers: Sequence[tuple[RequestKey, KnownAnswer]]) -> LogPosition:
+        """Record what was decided on orders that were looked at, and the first answers of keys, in one round trip.
+
+        Returns:
+            the position of the last event, which is also kept with the answers; 0 and 0 where no event is recorded. Without events and
+            answers nothing is written.
+
+        Raises:
+            AbortedError: an order or a key is no longer as it was looked at; nothing was recorded.
+            UnavailableError, ResourceExhaustedError: nothing was recorded.
+            OutcomeUnknownError: all or nothing was recorded; read the keys.
+        """
+        appends, heads = orders.appends(), orders.heads()
+        if not appends and not answers:
+            return LOG_START
+        ordered = sorted(answers, key=lambda item: item[0])
+        async with self.database.write_connection() as connection:
+            row = await connection.fetchrow(
+                _CHANGE,
+                *orders.arguments(appends),
+                texts([stream_id for stream_id, _ in heads]),
+                numbers([version for _, version in heads]),
+                [key[0] for key, _ in ordered],
+                [key[1] for key, _ in ordered],
+                [known.command_hash for _, known in ordered],
+                [known.answer for _, known in ordered],
+            )
+        assert row is not None
+        if appends:
+            self.log.announce()
+        self._remember(orders.changed())
+        return LogPosition(row["tx"], row["last_position"])
 
     async def create(self, creations: Sequence[Creation]) -> list[CommitOutcome]:
         """Record orders that begin, each with one event and no order twice; one whose stream has begun fails alone.
@@ -203,26 +224,25 @@ class OrderStore:
         async with self.database.transaction() as transaction:
             yield OrderUnit(transaction, self.log, self._cache)
 
+    def _cached(self, order_ids: Sequence[str]) -> tuple[dict[str, Order], list[str], list[int]]:
+        """Return what the cache has of orders, and for all of them the streams and the versions above which it lacks events."""
+        found = {order_id: order for order_id in order_ids if (order := self._cache.get(order_id)) is not None}
+        versions = [found[order_id].version if order_id in found else 0 for order_id in order_ids]
+        return found, [stream_of(order_id) for order_id in order_ids], versions
+
+    def _remember(self, orders: Iterable[Order]) -> None:
+        for order in orders:
+            self._cache.put(order)
+
 
 _UNDECIDED: CommitOutcome = LogPosition(0, 0)
 
 
-def _event_columns(appends: Sequence[StreamAppend]) -> tuple[object, ...]:
-    rows = [
-        (append.stream_id, version, event)
-        for append in appends
-        for version, event in enumerate(append.events, start=append.expected_version + 1)
-    ]
-    assert not any(event.metadata for _, _, event in rows), "an event of an order says it all in its payload"
-    return (
-        texts([append.stream_id for append in appends]),
-        numbers([append.expected_version for append in appends]),
-        numbers([len(append.events) for append in appends]),
-        texts([stream_id for stream_id, _, _ in rows]),
-        numbers([version for _, version, _ in rows]),
-        texts([event.type for _, _, event in rows]),
-        *joined([event.payload for _, _, event in rows]),
-    )
+def _evolve(orders: dict[str, Order] | dict[str, Order | None], rows: Iterable[Iterable[Any]]) -> None:
+    """Add events to orders: rows of stream, type and payload, each stream in order."""
+    for stream_id, type_name, payload in rows:
+        order_id = stream_id[len(STREAM_PREFIX) :]
+        orders[order_id] = evolve(orders.get(order_id), decode_payload(type_name, payload))
 
 
 def _creation_columns(creations: Sequence[Creation]) -> tuple[object, ...]:

@@ -19,10 +19,10 @@ _REQUESTS = (_TEXT, _TEXT, _TEXT)
 _EXECUTIONS = (_TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _BYTES)
 
 
-def project_call(first: int) -> str:
-    """Return the call of `orders_project` with what `Projection.arguments` gives, as parameters from number `first` on."""
+def project_parameters(first: int) -> str:
+    """Return the arguments of `orders_project` that `Projection.arguments` gives, as parameters from number `first` on."""
     columns = (*_NEW, *_CHANGED, *_QUEUED, *_REQUESTS, *_EXECUTIONS)
-    return f"orders_project({', '.join(f'${number}{cast}' for number, cast in enumerate(columns, start=first))})"
+    return ", ".join(f"${number}{cast}" for number, cast in enumerate(columns, start=first))
 
 
 class OpenRequest(NamedTuple):
@@ -134,7 +134,7 @@ class Projection:
         self._executions.append((*key, terms.order_id, terms.account_id, terms.instrument_id, payload))
 
     def arguments(self) -> list[object]:
-        """Return the arrays that `project_call` takes."""
+        """Return the arrays that `project_parameters` stands for."""
         return [
             *_columns(self._new, _NEW),
             *_columns(self._changed, _CHANGED),

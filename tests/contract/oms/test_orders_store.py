@@ -13,8 +13,9 @@ from kernel.ports import LogPosition, RecordedEvent
 from svc_oms.domain import OrderState, ReportKind, decide
 from svc_oms.domain.commands import RecordReport, RequestCancel
 from svc_oms.servicer.creates import Created
+from svc_oms.store.decisions import stream_of
 from svc_oms.store.kill_switches import Scope, Switch
-from svc_oms.store.orders import Creation, OrderUnit, stream_of
+from svc_oms.store.orders import Creation, OrderUnit
 from tests.contract.oms.conftest import Pair
 from tests.integration.oms import world
 from tests.unit.oms import make

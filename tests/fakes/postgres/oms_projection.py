@@ -1,11 +1,13 @@
-"""What a batch of events changes in the order service's read models: `event_extend` and `orders_project`, one statement."""
+"""What a batch of events changes in the order service's tables: `event_extend` and `orders_project` in one statement, with keys or not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.fakes.postgres.kernel_statements import extend
+import asyncpg
+
+from tests.fakes.postgres.kernel_statements import extend, lock_heads
 from tests.fakes.postgres.rows import Row, array, columns, integers, rows, texts
 from tests.fakes.postgres.server import Tx
 
@@ -13,6 +15,7 @@ _ORDER = columns(
     "order_id", "sequence", "account_id", "tenant", "principal", "instrument_id", "venue", "side", "state", "open", "version", "snapshot"
 )
 _EXECUTION = columns("venue", "trade_date", "exec_id", "sequence", "order_id", "account_id", "instrument_id", "payload")
+_KEY = columns("account_id", "request_id", "command_hash", "answer", "tx", "position", "created_at")
 _REQUEST = columns("venue_client_order_id", "number", "venue", "order_id", "action", "requested_at", "sent_at", "overdue")
 
 
@@ -33,6 +36,32 @@ async def queue(tx: Tx, request: str, venue: str, order_id: str, action: int) ->
 
 async def record(tx: Tx, *arguments: Any) -> list[Row]:
     """`event_extend`, and `orders_project` after it."""
+    return rows(("tx", "own_tx", "last_position"), [await _record(tx, *arguments)])
+
+
+async def change(tx: Tx, *arguments: Any) -> list[Row]:
+    """`orders_change`: heads, then `record` unless there is nothing to record, then keys."""
+    recorded, (streams, versions, *answers) = arguments[:-6], arguments[-6:]
+    (heads,) = await lock_heads(tx, texts(streams))
+    if heads[0] != integers(versions):
+        raise asyncpg.SerializationError("an order is not as it was looked at")
+    log_tx, _, last = await _record(tx, *recorded) if texts(recorded[0]) else (0, 0, 0)
+    for account_id, request_id, *answer in zip(*answers, strict=True):
+        if not await write_key(tx, account_id, request_id, *answer, log_tx, last):
+            raise asyncpg.SerializationError("a key was answered meanwhile")
+    return rows(("tx", "last_position"), [(log_tx, last)])
+
+
+async def write_key(tx: Tx, account_id: str, request_id: str, *answer: Any) -> bool:
+    """Insert a row of `request_key`; say whether the key was free."""
+    key = (account_id, request_id)
+    if not await tx.claim("request_key", key):
+        return False
+    tx.put("request_key", key, Row(_KEY, (*key, *answer, tx.now())))
+    return True
+
+
+async def _record(tx: Tx, *arguments: Any) -> tuple[int, int, int]:
     streams, expected, count, event_stream, event_version, event_type, payloads, start, length = arguments[:9]
     extended = await extend(
         tx,
@@ -47,7 +76,7 @@ async def record(tx: Tx, *arguments: Any) -> list[Row]:
         integers(length),
     )
     await _project(tx, *[read(argument) for read, argument in zip(_PROJECTED, arguments[9:], strict=True)])
-    return rows(("tx", "own_tx", "last_position"), [extended])
+    return extended
 
 
 async def _project(tx: Tx, *arguments: Sequence[Any]) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 from svc_oms.store import fix_sessions, keys, kill_switches, orders, reads, venue_requests
 from tests.fakes.postgres import kernel_statements
 from tests.fakes.postgres.kernel_statements import append, one, stream_events
-from tests.fakes.postgres.oms_projection import forget, insert_order, queue, record
+from tests.fakes.postgres.oms_projection import change, forget, insert_order, queue, record, write_key
 from tests.fakes.postgres.rows import Row, columns, integers, rows, texts
 from tests.fakes.postgres.server import Handler, MemoryPostgres, Tx
 
 TABLES = (*kernel_statements.TABLES, "orders", "execution", "venue_request", "request_key", "kill_switch", "fix_session", "fix_message")
 
-_KEY = columns("account_id", "request_id", "command_hash", "answer", "created_at")
 _SWITCH = columns("scope", "scope_id", "active", "version", "cancel_open_orders")
 _SESSION = columns("session", "next_in", "next_out")
 _MESSAGE = columns("session", "sequence", "msg_type", "order_id", "body", "sent_time")
@@ -44,6 +43,13 @@ async def _first_events(tx: Tx, streams: Sequence[str]) -> list[Row]:
 async def _events_after(tx: Tx, streams: Sequence[str], versions: Sequence[int]) -> list[Row]:
     found = [event for stream_id, version in zip(streams, versions, strict=True) for event in stream_events(tx, stream_id)[version:]]
     return rows(("stream_id", "type", "payload"), [(event.stream_id, event.type, event.payload) for event in found])
+
+
+async def _look(tx: Tx, streams: Sequence[str], versions: Sequence[int], accounts: Sequence[str], requests: Sequence[str]) -> list[Row]:
+    names = ("account_id", "request_id", "command_hash", "answer", "tx", "position")
+    events = [(*event, *(None,) * len(names)) for event in await _events_after(tx, streams, versions)]
+    keys = [(None, None, None, *(key[name] for name in names)) for key in await _read_keys(tx, accounts, requests)]
+    return rows(("stream_id", "type", "payload", *names), [*events, *keys])
 
 
 async def _create(
@@ -136,14 +142,10 @@ async def _read_keys(tx: Tx, accounts: Sequence[str], requests: Sequence[str]) -
 
 
 async def _write_keys(
-    tx: Tx, accounts: Sequence[str], requests: Sequence[str], hashes: Sequence[bytes], answers: Sequence[bytes]
+    tx: Tx, accounts: Sequence[str], requests: Sequence[str], hashes: Sequence[bytes], answers: Sequence[bytes], *places: str
 ) -> list[Row]:
-    written = []
-    for account_id, request_id, command_hash, answer in zip(accounts, requests, hashes, answers, strict=True):
-        if await tx.claim("request_key", (account_id, request_id)):
-            tx.put("request_key", (account_id, request_id), Row(_KEY, (account_id, request_id, command_hash, answer, tx.now())))
-            written.append((request_id,))
-    return rows(("request_id",), written)
+    columns_written = (accounts, requests, hashes, answers, *(integers(place) for place in places))
+    return rows(("request_id",), [(key[1],) for key in zip(*columns_written, strict=True) if await write_key(tx, *key)])
 
 
 async def _purge_keys(tx: Tx, days: int, limit: int) -> list[Row]:
@@ -294,8 +296,10 @@ STATEMENTS: dict[str, Handler] = {
     **kernel_statements.STATEMENTS,
     orders._FIRST_EVENTS: _first_events,
     orders._EVENTS_AFTER: _events_after,
+    orders._LOOK: _look,
     orders._CREATE: _create,
     orders._RECORD: record,
+    orders._CHANGE: change,
     venue_requests._UNSENT: _unsent,
     venue_requests._LATE: _late,
     venue_requests._UNANSWERED: _unanswered,

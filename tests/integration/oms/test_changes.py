@@ -18,6 +18,7 @@ from kernel.errors import (
     Reason,
     UnavailableError,
 )
+from kernel.ports import LogPosition
 from svc_oms.codec.scalars import reason_number
 from svc_oms.domain import Action, OrderState, ReportKind
 from svc_oms.domain.events import OrderMarkedUnknown
@@ -309,9 +310,12 @@ async def test_a_kill_switch_waits_for_senders_that_did_not_see_it(replica: Repl
     await asyncio.gather(sending, applying)
 
 
-async def test_a_batch_whose_commit_answer_was_lost_is_read_back_by_key(replica: Replica) -> None:
+async def test_a_batch_whose_commit_answer_was_lost_is_read_back_by_key(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     order_id = await working(replica)
     original = OrderUnit.flush
+
+    async def beaten(*_: object) -> LogPosition:
+        raise AbortedError(Reason.VERSION_STALE, "somebody else was faster")
 
     async def cut(self: OrderUnit) -> object:
         position = await original(self)
@@ -332,11 +336,9 @@ async def test_a_batch_whose_commit_answer_was_lost_is_read_back_by_key(replica:
 
         unit.transaction.connection = _Wrapped(connection, lost)  # type: ignore[assignment]
 
-    OrderUnit.flush = cut  # type: ignore[assignment,method-assign]
-    try:
-        answer = await replica.cancel(order_id)
-    finally:
-        OrderUnit.flush = original  # type: ignore[method-assign]
+    monkeypatch.setattr(replica.store, "change", beaten)
+    monkeypatch.setattr(OrderUnit, "flush", cut)
+    answer = await replica.cancel(order_id)
     assert answer.order.pending_action == Action.CANCEL
 
 

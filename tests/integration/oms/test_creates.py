@@ -24,7 +24,8 @@ from svc_oms.codec.events import decode
 from svc_oms.codec.requests import OrderCommand
 from svc_oms.domain import fold
 from svc_oms.servicer.creates import Created
-from svc_oms.store.orders import Creation, FirstAnswer, stream_of
+from svc_oms.store.decisions import stream_of
+from svc_oms.store.orders import Creation, FirstAnswer
 from tests.integration.oms import world
 from tests.integration.oms.world import FakeRisk, Replica
 from trademesh.oms.v1 import order_control_service_pb2, order_pb2

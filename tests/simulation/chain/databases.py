@@ -37,6 +37,11 @@ class DatabaseWeather:
     commit_stall_share: float = 0.0
 
 
+def is_commit(sql: str) -> bool:
+    """Say whether a statement commits: the end of a transaction, or one that writes orders and commits by itself."""
+    return sql == "COMMIT" or "orders_create" in sql or "orders_change" in sql
+
+
 class DatabaseHost:
     """A server that may be away for a while; it keeps what was committed."""
 
@@ -76,7 +81,7 @@ class SimWire:
         weather, dice = self._database.weather, self._dice
         if not self._here.alive:
             return Loss.REQUEST
-        commits = sql == "COMMIT" or "orders_create" in sql
+        commits = is_commit(sql)
         if self._database.on_statement is not None:
             self._database.on_statement(self._here, sql)
         if commits and dice.random() < weather.commit_stall_share:

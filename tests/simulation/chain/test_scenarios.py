@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from svc_oms.store import kill_switches
+from svc_oms.store import keys, kill_switches
+from svc_oms.store import orders as orders_store
 from svc_risk.domain.reservation import ReservationStatus
 from tests.simulation.chain.auditor.audit import audit
 from tests.simulation.chain.auditor.view import CANCELED, FILLED, REJECTED, Audited, OrderView
+from tests.simulation.chain.databases import is_commit
 from tests.simulation.chain.history import History
 from tests.simulation.chain.hosts import Host
 from tests.simulation.chain.loop import elapse
@@ -105,7 +108,7 @@ def test_a_commit_whose_answer_is_lost_is_settled_and_answered() -> None:
             database.weather.commit_loss_share = 1.0
 
         def count(_: Host, sql: str) -> None:
-            seen["lost"] += sql == "COMMIT" or "orders_create" in sql
+            seen["lost"] += is_commit(sql)
 
         world.oms_database.on_statement = count
         work = [asyncio.create_task(enter(world, order(f"lost-{number}", quantity=str(10 + number)))) for number in range(5)]
@@ -144,6 +147,27 @@ def test_a_fill_that_comes_late_and_twice_counts_once() -> None:
     assert late.state in (CANCELED, FILLED)
     reports = [frame.get(17) for frame in history.frames if frame.sender == "venue" and frame.get(150) == "4" and frame.get(41) == order_id]
     assert len(reports) == 2 * len(set(reports)) or late.state == FILLED
+
+
+def test_cancels_are_served_at_a_look_and_under_locks_where_others_are_faster() -> None:
+    """Orders are canceled while they are sent, and some while they are filled, by traders who send each cancel twice."""
+    statements: Counter[str] = Counter()
+
+    async def course(world: World) -> None:
+        await enter(world, order("first"))
+        world.network.weather.latency_ms = 5.0
+        world.oms_database.on_statement = lambda _, sql: statements.update((sql,))
+        for number in range(12):
+            price = "100" if number % 2 else FAR_BELOW
+            created = await enter(world, order(f"early-{number}", price=price, quantity=str(10 + number)))
+            await elapse(0.02 * (number % 4))
+            await asyncio.gather(world.traders[0].cancel(created), world.traders[0].cancel(created))
+        world.oms_database.on_statement = None
+        world.network.weather.latency_ms = 0.5
+
+    for seed in range(30, 33):
+        assert folded(play(seed, course))
+    assert statements[orders_store._CHANGE] > statements[keys._WRITE] > 0
 
 
 def test_a_connection_that_breaks_while_a_send_is_being_stored_keeps_its_numbers() -> None:
