@@ -11,6 +11,7 @@ from typing import Any
 
 from kernel.identity import CLAIMS_HEADER
 from mesh.edge.options import EdgeOptions
+from mesh.edge.refusals import FULL_HEADER
 
 Json = dict[str, Any]
 
@@ -18,6 +19,8 @@ METHOD_HEADER = "x-trademesh-method"
 """Which method the strict door read out of a request; the rules of the method that the transcoder chose require the same."""
 JWT = "envoy.filters.http.jwt_authn"
 LUA = "envoy.filters.http.lua"
+FULL = "trademesh.full"
+"""Does nothing but on routes to a pool of bounded size, which bring its script."""
 LINES = "trademesh.lines"
 """Does nothing but on routes of server streams, which bring its script."""
 RBAC = "envoy.filters.http.rbac"
@@ -32,12 +35,13 @@ _CLOCK_SKEW_SECONDS = 5
 _JWT_CACHE = {"jwt_cache_size": 4_096, "jwt_max_token_size": 8_192}
 
 
-def http_filters(options: EdgeOptions, *, tokens: Json, script: str, lines: str, transcoder: Json) -> list[Json]:
+def http_filters(options: EdgeOptions, *, tokens: Json, full: str, script: str, lines: str, transcoder: Json) -> list[Json]:
     """Return the chain.
 
     Args:
         options: of the edge.
         tokens: the filter that `tokens` returns, or a reference to it.
+        full: the Lua of `lua_tables.full_script`.
         script: the Lua of `lua_tables.script`.
         lines: the Lua of `lua_tables.lines_script`.
         transcoder: as `transcoder` returns it.
@@ -48,6 +52,8 @@ def http_filters(options: EdgeOptions, *, tokens: Json, script: str, lines: str,
         _filter("envoy.filters.http.cors", "cors.v3.Cors"),
         _filter("envoy.filters.http.grpc_web", "grpc_web.v3.GrpcWeb"),
         {"name": CONNECTION_RATE, "typed_config": _connection_rate(limits.connection_requests_per_second)},
+        # Before the token: what is too much costs least here.
+        _filter(FULL, "lua.v3.Lua", source_codes={FULL: {"inline_string": full}}),
         tokens,
         _filter(LUA, "lua.v3.Lua", default_source_code={"inline_string": script}),
         # By name, because every inline script of a route would be an interpreter of its own.
@@ -200,7 +206,7 @@ def _answers() -> list[Json]:
         "referrer-policy": "no-referrer",
     }
     added = [{"append": {"header": {"key": key, "value": value}, "append_action": "ADD_IF_ABSENT"}} for key, value in always.items()]
-    return [*added, {"remove": "server"}, {"remove": "grpc-accept-encoding"}]
+    return [*added, *({"remove": name} for name in ("server", "grpc-accept-encoding", FULL_HEADER))]
 
 
 def _claim(name: str, value: Json) -> Json:

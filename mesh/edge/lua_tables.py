@@ -80,6 +80,18 @@ def script(methods: Sequence[Method], passed: Iterable[str], *, body_bytes_max: 
     return "\n".join([*parts, *((_HERE / name).read_text() for name in _SOURCES)])
 
 
+def full_script(*, header: str, status: int, hold_milliseconds: int) -> str:
+    """Return the Lua that remembers that a pool is full.
+
+    Args:
+        header: marks the answer of whoever found it full.
+        status: of those who are refused without asking.
+        hold_milliseconds: how long one word is taken.
+    """
+    known = f'local HEADER, STATUS, HOLD_MS = "{header}", "{status}", {hold_milliseconds}'
+    return "\n".join([known, (_HERE / "full.lua").read_text()])
+
+
 def lines_script() -> str:
     """Return the Lua that labels streams of lines."""
     return (_HERE / "lines.lua").read_text()

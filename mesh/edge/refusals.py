@@ -42,6 +42,7 @@ class Refusal:
         explains: end the message with Envoy's own word for it; only where that is about the request.
         headers: further ones.
         flags: Envoy's response flags, one of which has to be set; empty for any.
+        internal_status: the status that the refusal comes with, where only the edge itself uses it.
     """
 
     when: str
@@ -54,16 +55,25 @@ class Refusal:
     explains: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     flags: tuple[str, ...] = ()
+    internal_status: int | None = None
 
+
+FULL_HEADER = "x-trademesh-full"
+"""Marks, within the edge alone, the refusal of a request for which its pool had no place."""
+STILL_FULL_STATUS = 529
+"""Stands, within the edge alone, for the refusal of a request that was not even tried, since its pool was full just before."""
 
 _BEARER = (("www-authenticate", "Bearer"),)
+_FULL = "the service has as many requests as it takes; nothing was done"
 _UNKNOWN_OUTCOME = "the service did not answer; the request may or may not have been carried out: ask by its key"
 
 REFUSALS = (
-    # First, and by its flag alone, because it comes in floods and every expression before it would be evaluated for each.
+    # First, and by status or flag alone, because they come in floods and every expression before them would be evaluated for each.
     Refusal(
-        "", 429, StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED, "the service has as many requests as it takes; nothing was done",
-        retry=SPREAD, flags=("UO",),
+        "", 429, StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED, _FULL, retry=SPREAD, internal_status=STILL_FULL_STATUS,
+    ),
+    Refusal(
+        "", 429, StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED, _FULL, retry=SPREAD, flags=("UO",), headers=((FULL_HEADER, "1"),),
     ),
     Refusal(
         "response.code_details == 'overload'", 429, StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED,
@@ -196,7 +206,14 @@ def _sample(percent: int) -> Json:
 
 def _conditions(refusal: Refusal) -> list[Json]:
     flags = [{"response_flag_filter": {"flags": list(refusal.flags)}}] if refusal.flags else []
-    return [*flags, *([_expression(refusal.when)] if refusal.when else [])]
+    return [*_status(refusal), *flags, *([_expression(refusal.when)] if refusal.when else [])]
+
+
+def _status(refusal: Refusal) -> list[Json]:
+    if refusal.internal_status is None:
+        return []
+    value = {"default_value": refusal.internal_status, "runtime_key": f"trademesh.status_{refusal.internal_status}"}
+    return [{"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}]
 
 
 def _headers(refusal: Refusal, own: tuple[tuple[str, str], ...], retry_seconds: float | None) -> list[Json]:

@@ -19,6 +19,9 @@ SOCKET_PATH = "/v1/ws"
 TICKETS_PATH = "/v1/ws/tickets"
 PASSED_PATHS = (*PUBLIC_PATHS, SOCKET_PATH, TICKETS_PATH)
 
+ORDERS_SUBSET = "orders"
+"""Of a DestinationRule: the pool that bounds what of order entry is under way."""
+
 _GRPC_PORT = 9_000
 _HTTP_PORT = 8_080
 _PAGE_SECONDS = 10
@@ -115,6 +118,8 @@ def _method(options: EdgeOptions, grant: Grant, mesh_routes: Mapping[str, Sequen
         action |= {"timeout": timeout, "max_grpc_timeout": timeout}
     if grant.method.streams_json:
         config[filters.LINES] = {"@type": _LUA_PER_ROUTE, "name": filters.LINES}
+    if action.get("cluster", "").split("|")[2:3] == [ORDERS_SUBSET]:
+        config[filters.FULL] = {"@type": _LUA_PER_ROUTE, "name": filters.FULL}
     if grant.priority:
         config[filters.USER_RATE] = filters.user_rate(options.limits.user_priority_requests_per_second, options.limits.users_max)
     return {"name": path, "match": {"path": path}, "route": action, "typed_per_filter_config": config}

@@ -145,7 +145,8 @@ async def tried(fault: Fault, targets: Sequence[str], world: World, known: Known
 
 async def _struck(fault: Fault, target: str, scene: Scene, workload: Workload, outcome: Outcome, runs: list[_Run]) -> bool:
     """Strike one target, and return whether the mesh is well enough for the next."""
-    await scene.pulse.recovered(time.monotonic(), timeout_seconds=STEADY_SECONDS_MAX)
+    # Calls that succeeded since the last target was healed count: they show a steady state as well as later ones do.
+    await scene.pulse.recovered(runs[-1].healing if runs else time.monotonic(), timeout_seconds=STEADY_SECONDS_MAX)
     workload.resting = await strike.resting(scene.world)
     async with workload:
         await workload.moment()

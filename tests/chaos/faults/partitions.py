@@ -67,6 +67,10 @@ CLOSED: Mapping[str, frozenset[str]] = {ORDERS_RISK: frozenset({ORDER})}
 _DIRECT = {EXCHANGE, ISSUER}
 
 
+Connection = tuple[int, str, int]
+"""Local port, and whom it goes to: address and port."""
+
+
 class Way(enum.Enum):
     """Which packets are dropped: those of the caller, those of the callee, or all."""
 
@@ -85,7 +89,7 @@ class Partition:
 
     def __init__(self, way: Way, *, single: bool = False) -> None:
         self._way, self._single = way, single
-        self._open: dict[str, set[int]] = {}
+        self._open: dict[str, set[Connection]] = {}
         self._began, self._log_offset, self._nothing = 0.0, 0, False
         self._watch: asyncio.Task[list[str]] | None = None
 
@@ -139,9 +143,9 @@ class Partition:
 
     async def _noticed(self, scene: Scene) -> list[str]:
         """Return once no connection from before the cut is open at its caller."""
-        while left := [name for name, ports in self._open.items() if ports & _local_ports(_envoy(scene, name))]:
+        while left := {name: here for name, before in self._open.items() if (here := before & _established(_envoy(scene, name)))}:
             if time.monotonic() > self._began + GIVEN_UP_SECONDS:
-                return [f"not noticed by {', '.join(left)} after {GIVEN_UP_SECONDS:g} s"]
+                return [f"not noticed by {name} after {GIVEN_UP_SECONDS:g} s: {sorted(here)}" for name, here in left.items()]
             await asyncio.sleep(LOOK_SECONDS)
         seconds = time.monotonic() - self._began
         if not any(self._open.values()):
@@ -185,8 +189,8 @@ def _envoy(scene: Scene, name: str) -> psutil.Process:
     return psutil.Process(scene.world.mesh.instance(EDGE if name == EDGE else sidecar_name(name)).pid)
 
 
-async def _opened(scene: Scene, target: str, callers: Iterable[str], destinations: Iterable[str], port: int) -> dict[str, set[int]]:
-    """Return the local ports of callers' connections to these, by caller, once there are any; none after a while, or of a pair without."""
+async def _opened(scene: Scene, target: str, callers: Iterable[str], destinations: Iterable[str], port: int) -> dict[str, set[Connection]]:
+    """Return callers' connections to these, by caller, once there are any; none after a while, or of a pair without."""
     caller, _, callee = target.partition("->")
     if target == KEYS:
         return {}
@@ -207,18 +211,19 @@ async def _opened(scene: Scene, target: str, callers: Iterable[str], destination
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _connections(process: psutil.Process, destinations: Iterable[str], port: int) -> set[int]:
-    """Return the local ports of a process's established connections to these."""
+def _connections(process: psutil.Process, destinations: Iterable[str], port: int) -> set[Connection]:
+    """Return a process's established connections to these."""
     wanted = set(destinations)
+    return {found for found in _established(process) if found[2] == port and found[1] in wanted}
+
+
+def _established(process: psutil.Process) -> set[Connection]:
+    """Return a process's established connections; calls to others may come from the same port."""
     return {
-        found.laddr.port
+        (found.laddr.port, found.raddr.ip, found.raddr.port)
         for found in process.net_connections("tcp4")
-        if found.status == psutil.CONN_ESTABLISHED and found.raddr.port == port and found.raddr.ip in wanted
+        if found.status == psutil.CONN_ESTABLISHED
     }
-
-
-def _local_ports(process: psutil.Process) -> set[int]:
-    return {found.laddr.port for found in process.net_connections("tcp4") if found.status == psutil.CONN_ESTABLISHED}
 
 
 _A, _B = (line.rpartition(":")[2] for line in (FeedLines.of(HOST).a, FeedLines.of(HOST).b))

@@ -101,6 +101,7 @@ def test_rights_are_asked_behind_the_transcoder_and_tokens_before_bodies(options
         "cors",
         "grpc_web",
         "connection_rate",
+        "full",
         "jwt_authn",
         "lua",
         "lines",

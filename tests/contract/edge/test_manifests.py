@@ -10,6 +10,7 @@ from pathlib import Path
 from mesh.edge.access import load
 from mesh.edge.contract import installed
 from mesh.edge.documents import documents
+from mesh.edge.filters import FULL
 from mesh.edge.launch import command
 from mesh.edge.options import EdgeOptions
 from mesh.local.ca import Authority, publish_certificate
@@ -64,5 +65,9 @@ def test_methods_keep_what_the_mesh_says_of_them(tmp_path: Path) -> None:
     # A write is never sent twice by a proxy once it has left.
     retried = routes["CreateOrder"].get("retry_policy", {}).get("retry_on", "")
     assert set(retried.split(",")) <= {"", "connect-failure", "refused-stream"}
+    # What adds to a full pool is refused at the door, and nothing else is.
+    everything = manager["route_config"]["virtual_hosts"][0]["routes"]
+    gated = {route["name"].rpartition("/")[2] for route in everything if FULL in route.get("typed_per_filter_config", {})}
+    assert gated == {"CreateOrder", "BatchCreateOrders", "ReplaceOrder"}
     assert routes["StreamOrderEvents"]["timeout"] == "0s"
     assert float(routes["CreateOrder"]["max_grpc_timeout"].removesuffix("s")) >= 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -19,7 +19,7 @@ from mesh.edge.filters import LUA
 from mesh.edge.options import Limits
 from tests.integration.edge.backend import Backend, Orders
 from tests.integration.edge.test_rest import ORDER, PATH
-from tests.integration.edge.world import Edge, Issuer, running, write_certificate
+from tests.integration.edge.world import Edge, Issuer, running, until, write_certificate
 from trademesh.oms.v1 import order_service_pb2 as oms
 
 ORIGIN = "https://desk.test"
@@ -77,13 +77,6 @@ def edge(backend: Backend, pages: Path) -> Iterator[Edge]:
     limits = Limits(headers_seconds=0.5, body_seconds=0.6, connection_idle_seconds=5)
     with running({"svc-oms": backend.socket, "svc-gateway": pages}, limits=limits, origins=(ORIGIN,)) as found:
         yield found
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 8
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_pages_are_open_and_tickets_are_not(edge: Edge) -> None:

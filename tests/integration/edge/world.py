@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import jwt
@@ -30,8 +31,9 @@ from mesh.edge.contract import Contract, installed
 from mesh.edge.documents import CERTIFICATE_FILE, documents, server_certificate
 from mesh.edge.launch import DRAIN_SECONDS, command, publish
 from mesh.edge.options import EdgeOptions, Limits
-from mesh.edge.routes import GATEWAY, authority
+from mesh.edge.routes import GATEWAY, ORDERS_SUBSET, authority
 from mesh.local.ca import flip
+from tests.chaos.administration import answered
 from tests.integration.edge.backend import SECRET
 
 ISSUER = "https://idp.test"
@@ -155,6 +157,11 @@ class Edge:
     def metadata(self, token: str = "") -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {token or self.issuer.token()}"),)
 
+    def stat(self, pattern: str) -> int:
+        """Return the sum of Envoy's numbers whose names match a pattern."""
+        answer = answered(self.options.admin_socket, f"/stats?format=json&filter={quote(pattern)}")
+        return sum(int(entry["value"]) for entry in answer["stats"] if "value" in entry)
+
     def log_lines(self) -> list[Json]:
         return [json.loads(line) for line in self.options.access_log.read_text().splitlines()]
 
@@ -165,11 +172,13 @@ class Edge:
         self._kept.clear()
 
 
-def cluster(name: str, socket_path: Path, *, http2: bool = True) -> Json:
+def cluster(name: str, socket_path: Path, *, http2: bool = True, requests_max: int | None = None) -> Json:
     kind = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     protocol: Json = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
     endpoint = {"endpoint": {"address": {"pipe": {"path": str(socket_path)}}}}
+    bounded: Json = {"circuit_breakers": {"thresholds": [{"max_requests": requests_max}]}} if requests_max is not None else {}
     return {
+        **bounded,
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
@@ -193,6 +202,23 @@ def mesh_routes(grants: Sequence[Grant], sockets: Mapping[str, Path], timeout: s
     return clusters, routes
 
 
+@dataclass(frozen=True)
+class Pool:
+    """A pool of order entry: who is behind it, and how many requests it takes at a time."""
+
+    socket: Path
+    requests_max: int
+
+
+def _entry(pool: Pool) -> tuple[Json, list[Json]]:
+    """Return the pool's cluster, as a subset of the order service's, and the routes of single and many orders to it."""
+    host = authority("svc-oms", 9_000)
+    name = f"outbound|9000|{ORDERS_SUBSET}|{host.rpartition(':')[0]}"
+    paths = [f"/trademesh.oms.v1.OrderService/{method}" for method in ("CreateOrder", "BatchCreateOrders")]
+    routes = [{"name": path, "match": {"path": path}, "route": {"cluster": name, "timeout": "0s"}} for path in paths]
+    return cluster(name, pool.socket, requests_max=pool.requests_max), routes
+
+
 @contextlib.contextmanager
 def running(
     sockets: Mapping[str, Path],
@@ -203,6 +229,7 @@ def running(
     origins: tuple[str, ...] = (),
     issuer: Issuer | None = None,
     timeout: str = "0s",
+    entry: Pool | None = None,
     drain_seconds: int = DRAIN_SECONDS,
     alter: Callable[[Json], None] = lambda manager: None,
 ) -> Iterator[Edge]:
@@ -225,6 +252,10 @@ def running(
         limits=limits or Limits(),
     )
     clusters, routes = mesh_routes(grants, sockets, timeout)
+    if entry is not None:
+        pool, first = _entry(entry)
+        clusters.append(pool)
+        routes[authority("svc-oms", 9_000)][:0] = first
 
     def deploy(changed: EdgeOptions) -> None:
         found = documents(changed, contract, clusters, routes, grants)
@@ -287,6 +318,14 @@ def write_certificate(folder: Path) -> Path:
     private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     flip(tls, {CERTIFICATE_FILE: server_certificate(chain.read_text(), private.read_text())})
     return chain
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return once a condition holds; at most eight seconds."""
+    deadline = time.monotonic() + 8
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def free_port() -> int:
