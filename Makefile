@@ -89,8 +89,11 @@ conformance-renew: $(XDS) ## The same, and ask Istio again even if nothing has c
 lock: $(READY) ## Resolve requirements.lock again; ARGS=--upgrade for newer versions
 	@$(PY) -m tools.lock $(ARGS)
 
-system: ## Install the Debian packages that only bench and browser runs need
+system: $(READY) ## Install the Debian packages that only bench and browser runs need, and promtool for the alerts' tests
 	sudo -n true 2>/dev/null && SUDO=sudo || SUDO=; $$SUDO apt-get update -qq && $$SUDO apt-get install -y --no-install-recommends $(SYSTEM_PACKAGES)
+	@rm -rf .venv/promtool && mkdir .venv/promtool && cd .venv/promtool && apt-get download -qq prometheus && \
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool > ../bin/promtool && chmod +x ../bin/promtool && rm -rf ../promtool
+	@.venv/bin/promtool --version | head -n 1
 
 setup: $(READY) ## Make .venv now
 
