@@ -58,6 +58,16 @@ def known_answer(row: Record) -> tuple[RequestKey, KnownAnswer]:
     return (row["account_id"], row["request_id"]), KnownAnswer(row["command_hash"], row["answer"], position)
 
 
+def answer_columns(answers: Sequence[tuple[RequestKey, KnownAnswer]]) -> tuple[list[str], list[str], list[bytes], list[bytes]]:
+    """Return the columns of first answers without their positions. Ascending keys exclude deadlocks."""
+    return (
+        [key[0] for key, _ in answers],
+        [key[1] for key, _ in answers],
+        [known.command_hash for _, known in answers],
+        [known.answer for _, known in answers],
+    )
+
+
 async def write_keys(transaction: Transaction, answers: Sequence[tuple[RequestKey, KnownAnswer]]) -> None:
     """Record first answers.
 
@@ -67,10 +77,7 @@ async def write_keys(transaction: Transaction, answers: Sequence[tuple[RequestKe
     ordered = sorted(answers, key=lambda item: item[0])
     written = await transaction.fetch(
         _WRITE,
-        [key[0] for key, _ in ordered],
-        [key[1] for key, _ in ordered],
-        [known.command_hash for _, known in ordered],
-        [known.answer for _, known in ordered],
+        *answer_columns(ordered),
         numbers([known.position.tx if known.position is not None else None for _, known in ordered]),
         numbers([known.position.position if known.position is not None else None for _, known in ordered]),
     )

@@ -23,7 +23,7 @@ from svc_oms.store.decisions import (
     OrderDecisions,
     stream_of,
 )
-from svc_oms.store.keys import KnownAnswer, RequestKey, known_answer
+from svc_oms.store.keys import KnownAnswer, RequestKey, answer_columns, known_answer
 
 _FIRST_EVENTS = "SELECT stream_id, type, payload, tx, position FROM orders_first_events($1)"
 _CREATE = """
@@ -174,17 +174,13 @@ class OrderStore:
         appends, heads = orders.appends(), orders.heads()
         if not appends and not answers:
             return LOG_START
-        ordered = sorted(answers, key=lambda item: item[0])
         async with self.database.write_connection() as connection:
             row = await connection.fetchrow(
                 _CHANGE,
                 *orders.arguments(appends),
                 texts([stream_id for stream_id, _ in heads]),
                 numbers([version for _, version in heads]),
-                [key[0] for key, _ in ordered],
-                [key[1] for key, _ in ordered],
-                [known.command_hash for _, known in ordered],
-                [known.answer for _, known in ordered],
+                *answer_columns(sorted(answers, key=lambda item: item[0])),
             )
         assert row is not None
         if appends:
