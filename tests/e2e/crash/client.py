@@ -214,8 +214,9 @@ class Clients:
         except TimeoutError:
             failure = Failure("DEADLINE_EXCEEDED", "", "the stream fell silent")
         except grpc.aio.AioRpcError as error:
-            # What a stream ends with says nothing about a command that has no result.
-            failure = Failure(error.code().name, "", error.details() or "")
+            # What a stream ends with says nothing about a command that has no result. Nor is it what the server said: gRPC's asyncio client
+            # reports INTERNAL, "Internal error from Core", where a write meets the end before the status is read (grpc/grpc#36066).
+            failure = Failure("UNAVAILABLE", "", f"the stream ended with {error.code().name}: {error.details()}")
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
