@@ -17,7 +17,9 @@ import psutil
 
 from mesh.local.child import ChildError, log_tail
 from mesh.local.postgres import EmbeddedPostgres
+from mesh.local.priority import ASK_AGAIN_SECONDS
 from mesh.local.redis import EmbeddedRedis
+from mesh.local.sessions import Sessions
 from mesh.local.state import LocalStateError
 
 ADDRESS_FILE = "address"
@@ -41,8 +43,10 @@ def hold(part: Part, private: Path) -> int:
         ready.write_text(str(os.getpid()))
         # Blocked only now: a child would inherit the mask.
         signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOPPING, signal.SIGCHLD})
+        sessions = Sessions(part.pid, os.getpriority(os.PRIO_PROCESS, 0)) if isinstance(part, EmbeddedPostgres) else None
         while True:
-            received = signal.sigtimedwait({*_STOPPING, signal.SIGCHLD}, _LOOK_SECONDS)
+            settled = sessions is None or sessions.yield_to_others()
+            received = signal.sigtimedwait({*_STOPPING, signal.SIGCHLD}, _LOOK_SECONDS if settled else ASK_AGAIN_SECONDS)
             if received is not None and received.si_signo in _STOPPING:
                 return 0
             part.pid  # noqa: B018 (raises once the part has ended)

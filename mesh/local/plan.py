@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from mesh.local.layout import DIRECTORY_KEY, Layout
-from mesh.local.options import SERVICES, Options, Surroundings
+from mesh.local.options import Options, Surroundings
 from mesh.local.outside import AUTHORITY_FACT, EDGE_FACT, ISSUER_FACT
 from mesh.local.parts import (
     CONTROL_SOCKET,
@@ -24,6 +24,7 @@ from mesh.local.parts import (
     issuer_url,
     python_unit,
 )
+from mesh.local.priority import SERVICE_NICENESS
 from mesh.local.services import SCHEMAS, Surrounding, instances, service_proxies, service_units
 from mesh.local.topology import ENVOY, EdgeSite, sidecar_name
 from mesh.local.unit import Unit
@@ -32,14 +33,13 @@ SEED, LINKS = "seed", "links"
 
 
 _NICENESS = {
-    **dict.fromkeys((ENVOY, REDIS), 7),
-    **dict.fromkeys((*SERVICES, EXCHANGE, ISSUER), 9),
-    **dict.fromkeys(("svc_oms", sidecar_name("svc_oms"), POSTGRES), 3),
-    **dict.fromkeys(("svc_custody", "svc_portfolio", "svc_reporting"), 13),
+    **dict.fromkeys((ENVOY, REDIS), 12),
+    **dict.fromkeys((EXCHANGE, ISSUER), 15),
+    **dict.fromkeys((sidecar_name("svc_oms"), POSTGRES), 3),
+    **SERVICE_NICENESS,
 }
-"""Who yields where processors are short, by about half for each three: the edge last, which has to come to refusing what is too much; then
-what cancels go by, which must not wait behind what orders do elsewhere; first the services that follow what the others have done, which
-can be late. By service, or by name without the replica's number, which goes before."""
+"""Who yields where processors are short: the edge last, which has to come to refusing what is too much. By service, or by name without the
+replica's number, which goes before."""
 
 
 @dataclass(frozen=True)

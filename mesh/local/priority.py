@@ -1,4 +1,5 @@
-"""How much the group of a session yields to others, where the kernel schedules sessions as groups (sched(7), "The autogroup feature").
+"""Who yields to whom where processors are short, and how the group of a session does where the kernel schedules sessions as groups
+(sched(7), "The autogroup feature").
 
 There a process's own niceness (nice(2)) counts only within its session, and every process that the mesh starts has a session of its own.
 """
@@ -6,6 +7,15 @@ There a process's own niceness (nice(2)) counts only within its session, and eve
 from __future__ import annotations
 
 import os
+
+from mesh.local.options import SERVICES
+
+_FOLLOWERS = ("svc_custody", "svc_portfolio", "svc_reporting")
+SERVICE_NICENESS = {**dict.fromkeys(SERVICES, 15), "svc_oms": 3, **dict.fromkeys(_FOLLOWERS, 19)}
+"""Of a service's processes: what cancels go by must not wait behind what orders do elsewhere, and who follows what the others have done can
+be late. Each three have about half."""
+SESSION_NICENESS = dict.fromkeys(_FOLLOWERS, 15)
+"""Of a service's sessions at the database. Those of the others yield as the database itself does: orders wait for their rows."""
 
 ASK_AGAIN_SECONDS = 0.1
 """The kernel takes no more than one such wish in this time, of all users but root together."""

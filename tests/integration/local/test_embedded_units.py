@@ -21,10 +21,12 @@ from mesh.local.layout import Layout
 from mesh.local.options import Options, Surroundings
 from mesh.local.parts import EXCHANGE, POSTGRES, REDIS
 from mesh.local.plan import build_plan
+from mesh.local.priority import SESSION_NICENESS
 from mesh.local.report import Phase
 from mesh.local.supervisor import Supervisor
 
 WAIT_SECONDS_MAX = 30.0
+POSTGRES_NICENESS = 3
 
 
 @pytest.fixture
@@ -64,6 +66,12 @@ def server_of(holder: int) -> int:
     return server.pid
 
 
+def niceness(pid: int) -> set[int]:
+    """Return a process's own, and its group's where the kernel has such groups."""
+    group = Path(f"/proc/{pid}/autogroup")
+    return {os.getpriority(os.PRIO_PROCESS, pid), *([int(group.read_text().split()[-1])] if group.exists() else [])}
+
+
 async def select_one(layout: Layout) -> int:
     connection = await asyncpg.connect((layout.private(POSTGRES) / ADDRESS_FILE).read_text())
     try:
@@ -91,6 +99,22 @@ async def test_a_killed_postgres_comes_back_and_so_does_one_whose_holder_was_kil
         server = server_of(pid_of(supervisor, POSTGRES))
     assert not psutil.pid_exists(server)
     assert supervisor.report.instance(POSTGRES).last_end == "stopped"
+
+
+async def test_a_session_yields_where_its_service_can_be_late(layout: Layout) -> None:
+    async with running(layout, POSTGRES) as supervisor:
+        address = (layout.private(POSTGRES) / ADDRESS_FILE).read_text()
+        administration = await asyncpg.connect(address)
+        await administration.execute("CREATE ROLE svc_custody LOGIN PASSWORD 'for-this-test'")
+        follower = await asyncpg.connect(address, user="svc_custody", password="for-this-test")
+        server = server_of(pid_of(supervisor, POSTGRES))
+        wanted = dict.fromkeys([server, *(process.pid for process in psutil.Process(server).children())], POSTGRES_NICENESS)
+        wanted[follower.get_server_pid()] = SESSION_NICENESS["svc_custody"]
+        assert administration.get_server_pid() in wanted
+        assert SESSION_NICENESS["svc_custody"] > POSTGRES_NICENESS
+        await until(lambda: all(niceness(pid) == {expected} for pid, expected in wanted.items()))
+        await follower.close()
+        await administration.close()
 
 
 async def test_redis_and_the_exchange_come_back_where_they_were(layout: Layout) -> None:
