@@ -17,7 +17,9 @@ from tests.chaos.calls import CALL_SECONDS, Calls, NoAnswerError
 
 BEAT_SECONDS = 0.1
 CHANGE_SECONDS = 0.3
-"""Of changes, so that there are orders to cancel while none can be placed, and of sockets, which are six calls each."""
+"""Of changes, so that there are orders to cancel while none can be placed."""
+SOCKET_SECONDS = 0.2
+"""Of sockets, which are six calls each."""
 STOCK = 60
 """Orders that rest before the first beat."""
 IN_A_ROW = 3
@@ -32,7 +34,7 @@ STREAM, SOCKET = "stream", "socket"
 KINDS = (ORDER, REPLACE, CANCEL, READ, VENUE, DEPOSIT, POSITIONS, QUOTES, REPORTS, STREAM, SOCKET)
 
 
-_RARE = frozenset({REPLACE, CANCEL, SOCKET})
+_PAUSES = {REPLACE: CHANGE_SECONDS, CANCEL: CHANGE_SECONDS, SOCKET: SOCKET_SECONDS}
 
 
 class NotRecoveredError(Exception):
@@ -67,6 +69,17 @@ def outage_of(beats: Sequence[Beat], since: float, until: float) -> float:
         return 0.0
     after = next((beat for beat in beats[failed[-1] + 1 :] if not beat.failure), beats[failed[-1]])
     return after.ended - since
+
+
+def interruption_of(beats: Sequence[Beat], since: float, until: float) -> float:
+    """Return the longest time from the begin of a call that failed from `since` on to the next success, or to `until` without one."""
+    longest, broken = 0.0, math.inf
+    for beat in beats:
+        if beat.failure and beat.ended >= since:
+            broken = min(broken, beat.began)
+        elif not beat.failure:
+            longest, broken = max(longest, beat.ended - broken), math.inf
+    return max(longest, until - broken)
 
 
 class Pulse:
@@ -170,4 +183,4 @@ class Pulse:
                 self.beats[kind].append(Beat(began, time.monotonic(), failure))
             if self._ending.is_set() and not failure:
                 return
-            await asyncio.sleep(BEAT_SECONDS if kind not in _RARE else CHANGE_SECONDS)
+            await asyncio.sleep(_PAUSES.get(kind, BEAT_SECONDS))

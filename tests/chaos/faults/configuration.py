@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from tests.chaos import manifests, sidecars
 from tests.chaos.fault import Fault
 from tests.chaos.faults.kills import NO_CALL
 from tests.chaos.manifests import Json
-from tests.chaos.pulse import CANCEL, READ, STREAM
+from tests.chaos.pulse import CANCEL, READ, STREAM, interruption_of
 from tests.chaos.scene import Scene
 from tests.chaos.stage import PLAIN
 
 CHANGES = 4
 BETWEEN_SECONDS = 0.6
+RESUMED_SECONDS_MAX = 2.0
+"""So long a stream that ends with its listener is silent, a second of which is a heartbeat's."""
 
 Change = Callable[[Json, int], None]
 """Changes an object in place; the number is another one at each change."""
@@ -54,7 +57,7 @@ KINDS: Mapping[str, tuple[Change, ...]] = {
 
 
 class HotChange:
-    """Changes every service's manifests of a kind, one time after the other, and in the end back."""
+    """Changes every service's manifests of a kind, one time after the other, and back."""
 
     def __init__(self) -> None:
         self._files: dict[str, str] = {}
@@ -66,11 +69,19 @@ class HotChange:
             yield
 
     async def during(self, scene: Scene, target: str) -> list[str]:
-        """Change them; every Envoy takes all of it."""
+        """Change them, and back; every Envoy takes all of it, and streams go on."""
+        began = time.monotonic()
         for number in range(CHANGES):
             await manifests.put(scene, {name: changed(content, KINDS[target], number) for name, content in self._files.items()})
             await asyncio.sleep(BETWEEN_SECONDS)
-        return await _refused(scene)
+        findings = await _refused(scene)
+        await manifests.put(scene, self._files)
+        await asyncio.sleep(RESUMED_SECONDS_MAX)
+        interrupted = interruption_of(scene.pulse.beats[STREAM], began, time.monotonic())
+        scene.note(f"{target}: a stream was interrupted for {interrupted:.2f} s at most")
+        if interrupted >= RESUMED_SECONDS_MAX:
+            findings.append(f"a stream was interrupted for {interrupted:.1f} s, {RESUMED_SECONDS_MAX:g} s are allowed")
+        return findings
 
 
 async def _refused(scene: Scene) -> list[str]:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tests.chaos.pulse import Beat, outage_of, well
+from tests.chaos.pulse import Beat, interruption_of, outage_of, well
 
 
 def beats(*spans: tuple[float, float, str]) -> list[Beat]:
@@ -60,3 +60,18 @@ def test_an_outage_lasts_until_what_follows_the_last_failure(found: list[Beat], 
 
 def test_without_an_end_all_failures_count() -> None:
     assert outage_of(beats((28, 29.9, "gone"), (31, 31.5, "again"), (32, 33, "")), since=10.0, until=math.inf) == 23.0
+
+
+@pytest.mark.parametrize(
+    ("found", "longest"),
+    [
+        (beats((9, 9.5, ""), (12, 12.5, "")), 0.0),
+        (beats((9, 9.5, ""), (11, 11.5, "gone"), (12, 12.5, "")), 1.5),
+        (beats((11, 11.5, "gone"), (12, 12.5, "gone"), (14, 14.2, ""), (15, 15.1, "gone"), (16, 16.5, "")), 3.2),
+        (beats((8, 9.5, "before"), (9.6, 10.5, ""), (11, 11.5, "gone"), (12, 12.5, "")), 1.5),
+        (beats((9, 9.5, ""), (28, 28.5, "gone"), (29, 29.5, "gone")), 2.0),
+    ],
+    ids=["untouched", "once", "the longest of two", "before it began", "not over"],
+)
+def test_an_interruption_lasts_from_the_call_that_failed_to_the_next_success(found: list[Beat], longest: float) -> None:
+    assert interruption_of(found, since=10.0, until=30.0) == pytest.approx(longest)
