@@ -16,11 +16,9 @@ import grpc
 from tests.chaos.calls import CALL_SECONDS, Calls, NoAnswerError
 
 BEAT_SECONDS = 0.1
-CHANGE_SECONDS = 0.3
+CHANGE_SECONDS = 0.2
 """Of changes, so that there are orders to cancel while none can be placed."""
-SOCKET_SECONDS = 0.2
-"""Of sockets, which are six calls each."""
-STOCK = 60
+STOCK = 80
 """Orders that rest before the first beat."""
 IN_A_ROW = 3
 """So many successes after the last failure make a kind well again."""
@@ -34,7 +32,7 @@ STREAM, SOCKET = "stream", "socket"
 KINDS = (ORDER, REPLACE, CANCEL, READ, VENUE, DEPOSIT, POSITIONS, QUOTES, REPORTS, STREAM, SOCKET)
 
 
-_PAUSES = {REPLACE: CHANGE_SECONDS, CANCEL: CHANGE_SECONDS, SOCKET: SOCKET_SECONDS}
+_PAUSES = dict.fromkeys((REPLACE, CANCEL), CHANGE_SECONDS)
 
 
 class NotRecoveredError(Exception):

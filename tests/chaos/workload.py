@@ -22,7 +22,7 @@ from trademesh.risk.v1 import limit_pb2, risk_service_pb2
 
 WAVE = 60
 CHANGES_EACH = 20
-PAUSE_SECONDS = 0.2
+PAUSE_SECONDS = 0.3
 LIMIT_SECONDS = 0.4
 LIMIT_MOVES_SECONDS_MAX = 15.0
 """The first move of the limit is over so soon, on a mesh that is well."""
