@@ -33,8 +33,8 @@ SEED, LINKS = "seed", "links"
 
 
 _NICENESS = {
-    **dict.fromkeys((ENVOY, REDIS), 12),
-    **dict.fromkeys((EXCHANGE, ISSUER), 15),
+    **dict.fromkeys((ENVOY, REDIS), 9),
+    **dict.fromkeys((EXCHANGE, ISSUER), 12),
     **dict.fromkeys((sidecar_name("svc_oms"), POSTGRES), 3),
     **SERVICE_NICENESS,
 }

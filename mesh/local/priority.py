@@ -11,10 +11,10 @@ import os
 from mesh.local.options import SERVICES
 
 _FOLLOWERS = ("svc_custody", "svc_portfolio", "svc_reporting")
-SERVICE_NICENESS = {**dict.fromkeys(SERVICES, 15), "svc_oms": 3, **dict.fromkeys(_FOLLOWERS, 19)}
+SERVICE_NICENESS = {**dict.fromkeys(SERVICES, 12), "svc_oms": 3, **dict.fromkeys(_FOLLOWERS, 14)}
 """Of a service's processes: what cancels go by must not wait behind what orders do elsewhere, and who follows what the others have done can
 be late. Each three have about half."""
-SESSION_NICENESS = dict.fromkeys(_FOLLOWERS, 15)
+SESSION_NICENESS = dict.fromkeys(_FOLLOWERS, 12)
 """Of a service's sessions at the database. Those of the others yield as the database itself does: orders wait for their rows."""
 
 ASK_AGAIN_SECONDS = 0.1
