@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.chaos.scene import Scene
 from tests.chaos.stage import PLAIN, Stage
@@ -39,6 +39,8 @@ class Fault:
             outlasted. It holds on a machine that has its cores to itself.
         outlasted: calls succeed again while the fault still holds.
         unnoticed: of these kinds of calls none may fail (`pulse.KINDS`).
+        resumed: of these kinds calls may end at any time afterwards; by kind, how many seconds it may take until one succeeds again, which
+            then stands in the objective's place.
         hold_seconds: the least time between fault and healing.
         during: looks at the mesh while the fault holds.
         spoils: the mesh is beyond recovery afterwards, and `during` alone judges it; its stage is `for_each`.
@@ -56,6 +58,7 @@ class Fault:
     objective_seconds: float
     outlasted: bool = False
     unnoticed: frozenset[str] = frozenset()
+    resumed: Mapping[str, float] = field(default_factory=dict)
     hold_seconds: float = 0.0
     during: Check = nothing_more
     spoils: bool = False

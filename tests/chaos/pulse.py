@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -70,14 +70,14 @@ def outage_of(beats: Sequence[Beat], since: float, until: float) -> float:
 
 
 def interruption_of(beats: Sequence[Beat], since: float, until: float) -> float:
-    """Return the longest time from the begin of a call that failed from `since` on to the next success, or to `until` without one."""
+    """Return the longest time from the begin of a call that failed, by its end, to the end of the next success; infinite if none."""
     longest, broken = 0.0, math.inf
     for beat in beats:
-        if beat.failure and beat.ended >= since:
+        if beat.failure and since <= beat.ended < until:
             broken = min(broken, beat.began)
         elif not beat.failure:
             longest, broken = max(longest, beat.ended - broken), math.inf
-    return max(longest, until - broken)
+    return longest if broken == math.inf else math.inf
 
 
 class Pulse:
@@ -149,9 +149,9 @@ class Pulse:
         """Return the calls of a kind that began after `since`, on the monotonic clock, and have ended."""
         return [beat for beat in self.beats[kind] if beat.began >= since]
 
-    def outage(self, since: float, until: float) -> float:
-        """Return how long after `since` the last kind of call succeeded again, by failures up to `until`; 0 where none failed."""
-        return max((outage_of(self.beats[kind], since, until) for kind in self._tries), default=0.0)
+    def outage(self, since: float, until: float, *, but: Container[str] = ()) -> float:
+        """Return how long after `since` the last kind of call, but these, succeeded again, by failures up to `until`; 0 without one."""
+        return max((outage_of(self.beats[kind], since, until) for kind in self._tries if kind not in but), default=0.0)
 
     def failures(self, since: float, until: float = math.inf) -> dict[str, Counter[str]]:
         """Return why calls that ended after `since`, and before `until`, were not answered, by kind."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.calls import Calls
 from tests.chaos.fault import Fault
-from tests.chaos.pulse import NotRecoveredError, Pulse
+from tests.chaos.pulse import NotRecoveredError, Pulse, interruption_of
 from tests.chaos.scene import Scene
 from tests.chaos.workload import Workload
 from tests.e2e.crash import strike
@@ -188,7 +188,7 @@ def _judge(fault: Fault, runs: Sequence[_Run], pulse: Pulse, world: World, outco
     """Hold each run to its objective, by all that happened until the next target was struck."""
     for number, run in enumerate(runs):
         until = runs[number + 1].struck if number + 1 < len(runs) else math.inf
-        recovery = pulse.outage(run.healing, until)
+        recovery = pulse.outage(run.healing, until, but=fault.resumed)
         if fault.outlasted:
             # One that holds for a while is outlasted in that time; one that strikes once heals itself.
             recovery = max(pulse.outage(run.began, run.healing), recovery) if fault.hold_seconds else pulse.outage(run.began, until)
@@ -200,6 +200,12 @@ def _judge(fault: Fault, runs: Sequence[_Run], pulse: Pulse, world: World, outco
             world.note(f"{run.target}: {kind}: {dict(failures.most_common(3))}")
         if recovery > fault.objective_seconds:
             outcome.findings.append(Late(f"{run.target}: recovered in {recovery:.1f} s, the objective is {fault.objective_seconds:g} s"))
+        for kind, allowed in fault.resumed.items():
+            interrupted = interruption_of(pulse.beats[kind], run.struck, until)
+            world.note(f"{run.target}: {kind} was interrupted for {interrupted:.2f} s at most")
+            if interrupted > allowed:
+                text = f"{run.target}: {kind} was interrupted for {interrupted:.1f} s, {allowed:g} s are allowed"
+                outcome.findings.append(Late(text))
         for kind in sorted(fault.unnoticed & failed.keys()):
             only_late = all(text.startswith("DEADLINE_EXCEEDED") for text in failed[kind])
             text = f"{run.target}: {failed[kind].total()} calls of kind {kind} failed: {dict(failed[kind].most_common(3))}"

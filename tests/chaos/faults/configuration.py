@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from tests.chaos import manifests, sidecars
 from tests.chaos.fault import Fault
 from tests.chaos.faults.kills import NO_CALL
 from tests.chaos.manifests import Json
-from tests.chaos.pulse import CANCEL, READ, STREAM, interruption_of
+from tests.chaos.pulse import CANCEL, READ, STREAM
 from tests.chaos.scene import Scene
 from tests.chaos.stage import PLAIN
 
@@ -57,7 +56,7 @@ KINDS: Mapping[str, tuple[Change, ...]] = {
 
 
 class HotChange:
-    """Changes every service's manifests of a kind, one time after the other, and back."""
+    """Changes every service's manifests of a kind, one time after the other, and in the end back."""
 
     def __init__(self) -> None:
         self._files: dict[str, str] = {}
@@ -69,19 +68,11 @@ class HotChange:
             yield
 
     async def during(self, scene: Scene, target: str) -> list[str]:
-        """Change them, and back; every Envoy takes all of it, and streams go on."""
-        began = time.monotonic()
+        """Change them; every Envoy takes all of it."""
         for number in range(CHANGES):
             await manifests.put(scene, {name: changed(content, KINDS[target], number) for name, content in self._files.items()})
             await asyncio.sleep(BETWEEN_SECONDS)
-        findings = await _refused(scene)
-        await manifests.put(scene, self._files)
-        await asyncio.sleep(RESUMED_SECONDS_MAX)
-        interrupted = interruption_of(scene.pulse.beats[STREAM], began, time.monotonic())
-        scene.note(f"{target}: a stream was interrupted for {interrupted:.2f} s at most")
-        if interrupted >= RESUMED_SECONDS_MAX:
-            findings.append(f"a stream was interrupted for {interrupted:.1f} s, {RESUMED_SECONDS_MAX:g} s are allowed")
-        return findings
+        return await _refused(scene)
 
 
 async def _refused(scene: Scene) -> list[str]:
@@ -185,6 +176,8 @@ FAULTS = (
         targets=tuple(KINDS),
         objective_seconds=1.0,
         unnoticed=NO_CALL - {STREAM},
+        # A listener that was replaced lives on for as long as it may drain, which is over in the middle of something else.
+        resumed={STREAM: RESUMED_SECONDS_MAX},
         short=("all",),
         stage=PLAIN,
     ),

@@ -69,9 +69,10 @@ def test_without_an_end_all_failures_count() -> None:
         (beats((9, 9.5, ""), (11, 11.5, "gone"), (12, 12.5, "")), 1.5),
         (beats((11, 11.5, "gone"), (12, 12.5, "gone"), (14, 14.2, ""), (15, 15.1, "gone"), (16, 16.5, "")), 3.2),
         (beats((8, 9.5, "before"), (9.6, 10.5, ""), (11, 11.5, "gone"), (12, 12.5, "")), 1.5),
-        (beats((9, 9.5, ""), (28, 28.5, "gone"), (29, 29.5, "gone")), 2.0),
+        (beats((28, 28.5, "gone"), (29, 31, "after it ended"), (31.5, 32, "")), 4.0),
+        (beats((9, 9.5, ""), (28, 28.5, "gone"), (29, 29.5, "gone")), math.inf),
     ],
-    ids=["untouched", "once", "the longest of two", "before it began", "not over"],
+    ids=["untouched", "once", "the longest of two", "before it began", "beyond its end", "not over"],
 )
 def test_an_interruption_lasts_from_the_call_that_failed_to_the_next_success(found: list[Beat], longest: float) -> None:
     assert interruption_of(found, since=10.0, until=30.0) == pytest.approx(longest)
