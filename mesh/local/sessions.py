@@ -6,6 +6,7 @@ The server gives every session a process in a session of the system's of its own
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import psutil
@@ -48,8 +49,7 @@ class Sessions:
 
 
 def _yields(pid: int, niceness: int) -> bool:
-    try:
+    # Whoever may not raise it again has been asked to yield more by somebody else; the group has a niceness of its own.
+    with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
-    except OSError:
-        return True
     return group_yields(pid, niceness)

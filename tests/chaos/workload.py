@@ -23,7 +23,7 @@ from trademesh.risk.v1 import limit_pb2, risk_service_pb2
 WAVE = 60
 CHANGES_EACH = 20
 PAUSE_SECONDS = 0.6
-"""Between waves, beside which the pulse enters some twenty commands a second. What is entered is audited, over and over."""
+"""Between waves, beside which the pulse enters commands all the while. What is entered is audited, over and over."""
 LIMIT_SECONDS = 0.4
 LIMIT_MOVES_SECONDS_MAX = 15.0
 """The first move of the limit is over so soon, on a mesh that is well."""
