@@ -52,7 +52,7 @@ class ControlConfig:
     issuer: str | None = None
     jwks_uri: str | None = setting(None, pattern=r"https?://\S+")
     jwks_seconds: Seconds = setting(Seconds(10), minimum=1, maximum=3_600)
-    certificate_seconds: int = setting(3_600, minimum=30, maximum=86_400)
+    certificate_seconds: int = setting(3_600, minimum=60, maximum=86_400)
 
 
 def run(config: ControlConfig, stop: threading.Event) -> None:

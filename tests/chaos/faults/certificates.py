@@ -27,7 +27,7 @@ from tests.chaos.pulse import CANCEL, KINDS, ORDER, READ
 from tests.chaos.scene import Scene
 from tests.chaos.stage import PLAIN, Stage
 
-CERTIFICATE_SECONDS = 30
+CERTIFICATE_SECONDS = 60
 SHORT_LIVED = Stage("short-lived certificates", Options(ephemeral_ports=True, own_manifests=True, certificate_seconds=CERTIFICATE_SECONDS))
 CONNECTION_SECONDS = 6
 """How long a connection is used: below what a certificate has left when it is replaced."""

@@ -36,7 +36,7 @@ CONNECTED_SECONDS_MAX = 5.0
 NOTICED_SECONDS_MAX = 2.5
 """A ping each second, later by at most 15 %, and a second for its answer."""
 GIVEN_UP_SECONDS = 10.0
-HOLD_SECONDS = 2.75
+HOLD_SECONDS = 3.0
 KEYS_HOLD_SECONDS_MAX = 15.0
 """Keys are fetched every 10 s, each time by a connection of its own, which is given up after 2 s."""
 LOOK_SECONDS = 0.02

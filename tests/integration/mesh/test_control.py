@@ -60,5 +60,5 @@ async def test_manifests_that_cannot_be_compiled_end_the_start_with_their_reason
 
 async def test_configuration_that_is_wrong_is_named(layout: Layout) -> None:
     [control, *_] = units(layout, CERTIFICATE_SECONDS="5")
-    with pytest.raises(StartError, match="TRADEMESH_CERTIFICATE_SECONDS: must be at least 30"):
+    with pytest.raises(StartError, match="TRADEMESH_CERTIFICATE_SECONDS: must be at least 60"):
         await Supervisor([control], layout).start(timeout_seconds=WAIT_SECONDS_MAX)
